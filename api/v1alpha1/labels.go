@@ -1,0 +1,33 @@
+package v1alpha1
+
+// Labels on GroupInfos. The operator sets them and leaves all others to you.
+const (
+	// LabelServer holds the name of the OpenIMServer that told of the group.
+	LabelServer = GroupName + "/server"
+
+	// LabelGroupID holds the group ID where it is a valid label value; other groups do not carry it. Select by the field
+	// spec.groupID to find any group.
+	LabelGroupID = GroupName + "/group-id"
+
+	// LabelGroupStatus holds spec.groupStatus once it was told.
+	LabelGroupStatus = GroupName + "/group-status"
+
+	// LabelGroupType holds spec.groupType once it was told.
+	LabelGroupType = GroupName + "/group-type"
+)
+
+// Labels and annotations on the objects that a GroupSync keeps.
+const (
+	// LabelGroupSync holds the name of the GroupSync that keeps the object.
+	LabelGroupSync = GroupName + "/group-sync"
+
+	// LabelGroupInfo holds the name of the GroupInfo that the object mirrors.
+	LabelGroupInfo = GroupName + "/group-info"
+
+	// AnnotationContentHash identifies the content that the operator wrote into the object.
+	AnnotationContentHash = GroupName + "/content-hash"
+)
+
+// AnnotationStamps is on every GroupInfo: which change each field's value came from. It is the operator's own record,
+// documented in docs/architecture.md and not part of the typed contract. Removing it makes every later change win.
+const AnnotationStamps = GroupName + "/stamps"

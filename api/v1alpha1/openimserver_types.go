@@ -1,0 +1,110 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// SecretReference names a Secret in the same namespace.
+type SecretReference struct {
+	// name of the Secret.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+}
+
+// CallbacksSpec says how OpenIM proves that a callback comes from it.
+type CallbacksSpec struct {
+	// secretRef names the Secret with the callback tokens. The keys "token" and every key that starts with "token-" are
+	// valid at the same time, so that a token can be changed without a gap. A token has at least 22 characters, of the
+	// kind that needs no escaping in a URL path: letters, digits, "-", ".", "_" and "~". When absent, the operator
+	// creates a Secret <name>-callback-token with a random token.
+	//
+	// +optional
+	SecretRef *SecretReference `json:"secretRef,omitempty"`
+}
+
+// OpenIMServerSpec describes an OpenIM deployment.
+type OpenIMServerSpec struct {
+	// callbacks says how OpenIM proves that a callback comes from it.
+	//
+	// +optional
+	Callbacks CallbacksSpec `json:"callbacks,omitempty,omitzero"`
+}
+
+// OpenIMServerStatus tells whether callbacks of the OpenIM deployment are accepted.
+type OpenIMServerStatus struct {
+	// observedGeneration is the metadata.generation that this status describes.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// conditions of the server: Ready (callbacks with a valid token are accepted), and, only when true, Reconciling and
+	// Stalled (as kstatus defines them).
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// callbackPath is the path to put behind the receiver's address as the url in OpenIM's webhooks.yml. The word TOKEN
+	// in it stands for the token, which is in the Secret that tokenSecretName names.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	CallbackPath string `json:"callbackPath,omitempty"`
+
+	// tokenSecretName is the name of the Secret that holds the callback tokens, given or created.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	TokenSecretName string `json:"tokenSecretName,omitempty"`
+}
+
+// OpenIMServer is an OpenIM deployment whose callbacks the operator accepts. A namespace holds the groups of one
+// deployment: of several OpenIMServers the oldest is active. Deleting an OpenIMServer stops its callbacks and deletes no
+// GroupInfo.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=openimservers,singular=openimserver,shortName=oim,categories=openim
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether callbacks are accepted"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Callback Path",type=string,JSONPath=`.status.callbackPath`,description="Path for webhooks.yml; TOKEN stands for the token"
+// +kubebuilder:printcolumn:name="Token Secret",type=string,priority=1,JSONPath=`.status.tokenSecretName`,description="Secret that holds the token"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63",message="an OpenIMServer's name is a DNS label of at most 63 characters: it stands in the callback path and in labels"
+type OpenIMServer struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object metadata.
+	//
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
+
+	// spec describes the OpenIM deployment.
+	//
+	// +optional
+	Spec OpenIMServerSpec `json:"spec,omitempty,omitzero"`
+
+	// status tells whether callbacks are accepted.
+	//
+	// +optional
+	Status OpenIMServerStatus `json:"status,omitempty,omitzero"`
+}
+
+// OpenIMServerList is a list of OpenIMServers.
+//
+// +kubebuilder:object:root=true
+type OpenIMServerList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	// items are the OpenIMServers.
+	Items []OpenIMServer `json:"items"`
+}

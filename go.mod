@@ -2,8 +2,6 @@ module github.com/groupinfo-operator/groupinfo-operator
 
 go 1.26.0
 
-require github.com/groupinfo-operator/groupinfo-operator/api v0.1.0
-
 require (
 	github.com/Masterminds/semver/v3 v3.4.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -1,0 +1,100 @@
+package stamp
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func stamps() *rapid.Generator[Stamp] {
+	return rapid.Custom(func(t *rapid.T) Stamp {
+		return Stamp{
+			Rank:     Rank(rapid.IntRange(0, 2).Draw(t, "rank")),
+			HLC:      HLC(rapid.Uint64().Draw(t, "hlc")),
+			Replica:  rapid.Uint64().Draw(t, "replica"),
+			Sequence: rapid.Uint64().Draw(t, "sequence"),
+		}
+	})
+}
+
+func TestStringRoundTripsAndKeepsTheOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := stamps().Draw(t, "a"), stamps().Draw(t, "b")
+		parsed, err := Parse(a.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if parsed != a {
+			t.Fatalf("Parse(%v) = %v", a, parsed)
+		}
+		if got, want := strings.Compare(a.String(), b.String()), a.Compare(b); got != want {
+			t.Fatalf("strings compare %d, stamps %d", got, want)
+		}
+	})
+}
+
+func TestParseRefuses(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty":         "",
+		"short":         "1.0.0.0",
+		"upper case":    "1.000000000000000A.0000000000000000.0000000000000000",
+		"trailing text": Stamp{}.String() + "x",
+		"two ranks":     "1" + Stamp{}.String(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, err := Parse(text); err == nil {
+				t.Errorf("Parse(%q) = %v, want an error", text, got)
+			}
+		})
+	}
+}
+
+// A clock's stamps grow whatever the wall clock does and whatever it observes.
+func TestClockNeverGoesBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		wall := time.UnixMilli(1_795_428_377_127)
+		clock := NewClock(7, func() time.Time { return wall })
+		var last Stamp
+		for range rapid.IntRange(1, 50).Draw(t, "steps") {
+			wall = wall.Add(time.Duration(rapid.Int64Range(-1e12, 1e12).Draw(t, "wall clock moves")))
+			if rapid.Bool().Draw(t, "observes") {
+				observed := stamps().Draw(t, "observed")
+				clock.Observe(observed)
+				if observed.Rank <= RankTold && observed.HLC < math.MaxUint64 {
+					last = maxStamp(last, observed)
+				}
+			}
+			next := clock.Next(RankTold)
+			if !next.After(last) {
+				t.Fatalf("%v does not come after %v", next, last)
+			}
+			last = next
+		}
+	})
+}
+
+func maxStamp(a, b Stamp) Stamp {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func TestRankComesBeforeTime(t *testing.T) {
+	early := Stamp{Rank: RankTold, HLC: 1}
+	late := Stamp{Rank: RankCreate, HLC: 2}
+	if !early.After(late) {
+		t.Error("a creation that arrives late comes after an update")
+	}
+}
+
+func TestHLCTime(t *testing.T) {
+	at := time.UnixMilli(1_795_428_377_127).UTC()
+	if diff := cmp.Diff(at, HLCAt(at).Time()); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -32,21 +32,21 @@ const (
 
 // What OpenIM asks before a change of a group. Its answer decides whether the change happens.
 const (
-	// BeforeCreateGroup (beforeCreateGroup) asks whether the group may be created.
+	// BeforeCreateGroup asks whether the group may be created.
 	BeforeCreateGroup Command = "callbackBeforeCreateGroupCommand"
-	// BeforeSetGroupInfo (beforeSetGroupInfo) asks about the change that [AfterSetGroupInfo] tells. See [OK] for its
+	// BeforeSetGroupInfo asks about the change that [AfterSetGroupInfo] tells. See [OK] for its
 	// reply.
 	BeforeSetGroupInfo Command = "callbackBeforeSetGroupInfoCommand"
-	// BeforeSetGroupInfoEx (beforeSetGroupInfoEx) asks about the change that [AfterSetGroupInfoEx] tells. See [OK] for
+	// BeforeSetGroupInfoEx asks about the change that [AfterSetGroupInfoEx] tells. See [OK] for
 	// its reply.
 	BeforeSetGroupInfoEx Command = "callbackBeforeSetGroupInfoExCommand"
-	// BeforeMembersJoinGroup (beforeMembersJoinGroup) asks whether the users may become members.
+	// BeforeMembersJoinGroup asks whether the users may become members.
 	BeforeMembersJoinGroup Command = "callbackBeforeMembersJoinGroupCommand"
-	// BeforeInviteJoinGroup (beforeInviteUserToGroup) asks whether the users may be invited.
+	// BeforeInviteJoinGroup asks whether the users may be invited.
 	BeforeInviteJoinGroup Command = "callbackBeforeInviteJoinGroupCommand"
-	// BeforeJoinGroup (beforeJoinGroup) asks whether the user may ask to join.
+	// BeforeJoinGroup asks whether the user may ask to join.
 	BeforeJoinGroup Command = "callbackBeforeJoinGroupCommand"
-	// BeforeSetGroupMemberInfo (beforeSetGroupMemberInfo) asks about the change that [AfterSetGroupMemberInfo] tells.
+	// BeforeSetGroupMemberInfo asks about the change that [AfterSetGroupMemberInfo] tells.
 	BeforeSetGroupMemberInfo Command = "callbackBeforeSetGroupMemberInfoCommand"
 )
 

@@ -25,7 +25,7 @@
 //     mean "unchanged".
 //   - OpenIM's documentation: the wrappers ({"value": x}), the groupInfoForSet object, the query form of the URL, and
 //     the names of the reply's members.
-//   - Bodies captured from a running open-im-server 3.8: the "server" files under testdata.
+//   - Bodies captured from a running open-im-server: the "server" files under testdata.
 //
 // What follows from the protocol for the caller: callbacks arrive once, unsigned, and out of order, and
 // [Callback.OperationID] identifies nothing. Use it for tracing only.

@@ -7,4 +7,6 @@
 //
 // +kubebuilder:object:generate=true
 // +groupName=openim.io
+// +kubebuilder:ac:generate=true
+// +kubebuilder:ac:output:package=../../internal/applyconfiguration
 package v1alpha1

@@ -129,7 +129,9 @@ func TestJoinKeepsTheGreatestStamp(t *testing.T) {
 }
 
 func TestJoinReportsAdvance(t *testing.T) {
-	at := func(hlc stamp.HLC) stamp.Stamp { return stamp.Stamp{Rank: stamp.RankTold, HLC: hlc, Replica: 1, Sequence: 1} }
+	at := func(hlc stamp.HLC) stamp.Stamp {
+		return stamp.Stamp{Rank: stamp.RankTold, HLC: hlc, Replica: 1, Sequence: 1}
+	}
 	named := func(s stamp.Stamp, name string) State {
 		return Change{Stamp: s, Command: "c", Spec: openimv1.GroupInfoSpec{GroupName: &name}}.State()
 	}

@@ -1,0 +1,136 @@
+package groupwriter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/naming"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
+)
+
+// FieldManager is the name under which GroupInfos are written.
+const FieldManager = "groupinfo-operator-groups"
+
+// Result says what a write did.
+type Result string
+
+const (
+	// Created: the object was missing.
+	Created Result = "created"
+	// Patched: the object learned something.
+	Patched Result = "patched"
+	// Unchanged: the object knew it all, and nothing was written.
+	Unchanged Result = "unchanged"
+)
+
+// IdentityError says that the object with the name derived from a group ID belongs to another group or another
+// OpenIMServer. Nothing is written then, and no retry helps.
+type IdentityError struct {
+	// Object is the name of the object that stands in the way.
+	Object client.ObjectKey
+	// Field is the identifying field that differs: "groupID" or "serverName".
+	Field string
+}
+
+// Error implements error.
+func (e *IdentityError) Error() string {
+	return fmt.Sprintf("GroupInfo %s belongs to another group: its spec.%s differs; delete it if that group is gone", e.Object, e.Field)
+}
+
+// Writer merges states into GroupInfos. It is safe for concurrent use.
+type Writer struct {
+	// Client reads from the API server, not from a cache: a merge into an outdated object ends in a conflict.
+	Client client.Client
+	// Clock learns the stamps that are met in objects, so that later changes come after them.
+	Clock *stamp.Clock
+	// Namer derives the object's name from the group ID.
+	Namer naming.Namer
+}
+
+// conflictBackoff spreads out writers that met on one object. Each round one of them wins, so the steps bound the number
+// of writers that may meet; the caller's context bounds the time.
+var conflictBackoff = wait.Backoff{Duration: 2 * time.Millisecond, Factor: 1.5, Jitter: 1, Steps: 60, Cap: 250 * time.Millisecond}
+
+// Write merges the state into the GroupInfo of its group in the namespace, and creates the object if there is none. When
+// it returns without an error, the object holds the state. Errors are those of the API server, of the context, or an
+// [IdentityError].
+func (w *Writer) Write(ctx context.Context, namespace string, told merge.State) (Result, error) {
+	key := client.ObjectKey{Namespace: namespace, Name: w.Namer.GroupInfo(told.Spec.GroupID)}
+	var result Result
+	var lost error
+	err := wait.ExponentialBackoffWithContext(ctx, conflictBackoff, func(ctx context.Context) (done bool, err error) {
+		result, err = w.try(ctx, key, told)
+		if errors.As(err, new(*overtakenError)) {
+			lost = err
+			return false, nil
+		}
+		return true, err
+	})
+	if wait.Interrupted(err) && lost != nil {
+		err = lost
+	}
+	if err != nil {
+		return "", fmt.Errorf("write GroupInfo %s: %w", key, err)
+	}
+	return result, nil
+}
+
+// overtakenError means that somebody else created, changed or deleted the object between our read and our write.
+type overtakenError struct{ cause error }
+
+func (e *overtakenError) Error() string { return "others kept writing it: " + e.cause.Error() }
+func (e *overtakenError) Unwrap() error { return e.cause }
+
+// try reads, merges and writes once.
+func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State) (Result, error) {
+	stored := &openimv1.GroupInfo{}
+	if err := w.Client.Get(ctx, key, stored); apierrors.IsNotFound(err) {
+		return w.create(ctx, key, told)
+	} else if err != nil {
+		return "", err
+	}
+	if stored.Spec.GroupID != told.Spec.GroupID {
+		return "", &IdentityError{Object: key, Field: "groupID"}
+	}
+	if stored.Spec.ServerName != told.Spec.ServerName {
+		return "", &IdentityError{Object: key, Field: "serverName"}
+	}
+	state, err := stateOf(stored)
+	if err != nil {
+		logf.FromContext(ctx).Info("Stamps are unreadable: every field takes its next change", "groupInfo", key, "reason", err.Error())
+	}
+	for _, s := range state.Stamps {
+		w.Clock.Observe(s)
+	}
+	if !state.Join(told) {
+		return Unchanged, nil
+	}
+	merged := stored.DeepCopy()
+	setState(merged, state)
+	patch := client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})
+	err = w.Client.Patch(ctx, merged, patch, client.FieldOwner(FieldManager))
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return "", &overtakenError{err}
+	}
+	return Patched, err
+}
+
+func (w *Writer) create(ctx context.Context, key client.ObjectKey, told merge.State) (Result, error) {
+	object := &openimv1.GroupInfo{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	setState(object, told)
+	err := w.Client.Create(ctx, object, client.FieldOwner(FieldManager))
+	if apierrors.IsAlreadyExists(err) {
+		return "", &overtakenError{err}
+	}
+	return Created, err
+}

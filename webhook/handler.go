@@ -1,0 +1,184 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/verifier"
+	"github.com/groupinfo-operator/groupinfo-operator/webhook/openim"
+)
+
+// Handler answers OpenIM's callbacks.
+type Handler struct {
+	inbox     Inbox
+	clock     *stamp.Clock
+	now       func() time.Time
+	log       logr.Logger
+	metrics   *metrics
+	verifiers atomic.Pointer[verifier.Set]
+}
+
+// Options of a Handler. All are required.
+type Options struct {
+	// Inbox makes the changes durable.
+	Inbox Inbox
+	// Clock stamps the changes.
+	Clock *stamp.Clock
+	// Now is the wall clock.
+	Now func() time.Time
+	// Log gets a line for each callback that a verified sender sent in vain.
+	Log logr.Logger
+	// Registry gets the metrics.
+	Registry prometheus.Registerer
+}
+
+// NewHandler returns a handler that refuses everything until SetVerifiers is called.
+func NewHandler(options Options) *Handler {
+	return &Handler{
+		inbox:   options.Inbox,
+		clock:   options.Clock,
+		now:     options.Now,
+		log:     options.Log,
+		metrics: newMetrics(options.Registry),
+	}
+}
+
+// SetVerifiers replaces the verifiers that tokens are checked with.
+func (h *Handler) SetVerifiers(set verifier.Set) { h.verifiers.Store(&set) }
+
+// Ready fails until there are verifiers. It is a readiness check.
+func (h *Handler) Ready(*http.Request) error {
+	if h.verifiers.Load() == nil {
+		return errors.New("the verifiers have not been read yet")
+	}
+	return nil
+}
+
+// refusal is an answer other than "accepted".
+type refusal struct {
+	outcome outcome
+	status  int
+	message string
+}
+
+var (
+	errNotFound        = &refusal{outcomeNotFound, http.StatusNotFound, "no such path: callbacks go to " + routeTemplate}
+	errMethod          = &refusal{outcomeWrongMethod, http.StatusMethodNotAllowed, "callbacks are sent with POST"}
+	errContentType     = &refusal{outcomeWrongType, http.StatusUnsupportedMediaType, "callbacks have the content type application/json"}
+	errNotReady        = &refusal{outcomeNotReady, http.StatusServiceUnavailable, "the receiver has just started; try again in a moment"}
+	errUnauthenticated = &refusal{outcomeUnauthenticated, http.StatusUnauthorized, "no OpenIMServer accepts this path and token; see the OpenIMServer's status.callbackPath and its token Secret"}
+	errTooLarge        = &refusal{outcomeTooLarge, http.StatusRequestEntityTooLarge, "the body is larger than " + strconv.Itoa(maxBodyBytes) + " bytes"}
+	errUnreadable      = &refusal{outcomeUnreadable, http.StatusBadRequest, "the body ended early"}
+	errIdentity        = &refusal{outcomeIdentity, http.StatusConflict, "a GroupInfo of another group or OpenIMServer has the name of this one; delete it if it is obsolete"}
+	errNotDurable      = &refusal{outcomeNotDurable, http.StatusServiceUnavailable, "the change could not be stored"}
+)
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	started := h.now()
+	command, refused := h.receive(r, started)
+	h.reply(w, refused)
+
+	outcome := outcomeAccepted
+	if refused != nil {
+		outcome = refused.outcome
+	}
+	h.metrics.callbacks.WithLabelValues(commandLabel(command), string(outcome)).Inc()
+	h.metrics.duration.WithLabelValues(strconv.FormatBool(refused == nil)).Observe(h.now().Sub(started).Seconds())
+}
+
+// receive takes a callback from its headers to its durability, and returns its command, once its sender is verified, and
+// why it was refused, if so. The checks come in the order of their cost: the body of an unverified sender is not read.
+func (h *Handler) receive(r *http.Request, started time.Time) (command string, refused *refusal) {
+	route, ok := parseRoute(r.URL)
+	verifiers := h.verifiers.Load()
+	switch {
+	case !ok:
+		return "", errNotFound
+	case r.Method != http.MethodPost:
+		return "", errMethod
+	case !isJSON(r):
+		return "", errContentType
+	case verifiers == nil:
+		return "", errNotReady
+	case !verifiers.Accepts(route.server, route.token):
+		return "", errUnauthenticated
+	}
+	log := h.log.WithValues("openIMServer", route.server, "route", routeTemplate)
+
+	body, refused := readBody(r)
+	if refused != nil {
+		log.Info("Callback refused", "reason", refused.message)
+		return route.command, refused
+	}
+	callback, err := openim.Decode(route.command, body)
+	if err != nil {
+		log.Info("Callback refused", "reason", err.Error())
+		return route.command, undecodable(err)
+	}
+	command = string(callback.Command)
+
+	ctx, cancel := context.WithTimeout(logr.NewContext(r.Context(), log), acknowledgeTimeout)
+	defer cancel()
+	change := changeOf(callback, route.server.Name, h.clock, started)
+	if err := h.inbox.Accept(ctx, route.server.Namespace, change); err != nil {
+		log.Error(err, "Callback not stored: the change is lost unless OpenIM tells of it again", "command", command)
+		if _, conflict := errors.AsType[*groupwriter.IdentityError](err); conflict {
+			return command, errIdentity
+		}
+		return command, errNotDurable
+	}
+	return command, nil
+}
+
+// readBody reads the request's body up to maxBodyBytes.
+func readBody(r *http.Request) ([]byte, *refusal) {
+	if r.ContentLength > maxBodyBytes {
+		return nil, errTooLarge
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
+	switch {
+	case err != nil:
+		return nil, errUnreadable
+	case len(body) > maxBodyBytes:
+		return nil, errTooLarge
+	}
+	return body, nil
+}
+
+// undecodable turns what the decoder says into a refusal. Its messages hold nothing of the body.
+func undecodable(err error) *refusal {
+	kind := openim.KindOf(err)
+	status := http.StatusBadRequest
+	if kind == openim.KindCommandUnknown || kind == openim.KindCommandNotServed {
+		status = http.StatusNotFound
+	}
+	return &refusal{outcome(kind), status, err.Error()}
+}
+
+// reply answers in OpenIM's terms. OpenIM ignores the status, and takes the body of a refusal for a failure; the status
+// is for everybody else.
+func (h *Handler) reply(w http.ResponseWriter, refused *refusal) {
+	answer, status := openim.OK(), http.StatusOK
+	if refused != nil {
+		answer, status = openim.Reject(refused.status, refused.message), refused.status
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	if status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", http.MethodPost)
+	}
+	w.WriteHeader(status)
+	if _, err := w.Write(append(answer.JSON(), '\n')); err != nil {
+		h.log.V(1).Info("Reply not sent: the sender is gone", "reason", err.Error())
+	}
+}

@@ -13,6 +13,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/apierr"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/naming"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
@@ -80,7 +81,7 @@ func (w *Writer) Write(ctx context.Context, namespace string, told merge.State) 
 		err = lost
 	}
 	if err != nil {
-		return "", fmt.Errorf("write GroupInfo %s: %w", key, err)
+		return "", fmt.Errorf("write GroupInfo %s: %w", key, apierr.WithoutValues(err))
 	}
 	return result, nil
 }

@@ -1,0 +1,77 @@
+package openimserver
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/verifier"
+)
+
+func server(namespace, name string, created int64) openimv1.OpenIMServer {
+	return openimv1.OpenIMServer{ObjectMeta: metav1.ObjectMeta{
+		Namespace: namespace, Name: name, CreationTimestamp: metav1.NewTime(time.Unix(created, 0)),
+	}}
+}
+
+func TestActive(t *testing.T) {
+	deleting := server("chat", "oldest", 1)
+	deleting.DeletionTimestamp = &metav1.Time{Time: time.Unix(9, 0)}
+	for name, tc := range map[string]struct {
+		servers []openimv1.OpenIMServer
+		want    string
+	}{
+		"none":                              {nil, ""},
+		"the oldest":                        {[]openimv1.OpenIMServer{server("chat", "a", 3), server("chat", "b", 2)}, "b"},
+		"of one second the first by name":   {[]openimv1.OpenIMServer{server("chat", "b", 2), server("chat", "a", 2)}, "a"},
+		"one that is being deleted is gone": {[]openimv1.OpenIMServer{deleting, server("chat", "b", 2)}, "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ""
+			if active := Active(tc.servers); active != nil {
+				got = active.Name
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestProjection(t *testing.T) {
+	const token = "a-token-of-26-characters-x"
+	encoded, err := verifier.New(token).MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	demo := client.ObjectKey{Namespace: "chat", Name: "demo"}
+	all := []openimv1.OpenIMServer{server("chat", "demo", 1), server("other", "demo", 1)}
+	other := map[string][]byte{"other.demo": []byte("kept")}
+	both := map[string][]byte{"other.demo": []byte("kept"), "chat.demo": encoded}
+	for name, tc := range map[string]struct {
+		current map[string][]byte
+		tokens  []string
+		want    map[string][]byte
+	}{
+		"a new server":                 {other, []string{token}, both},
+		"nothing new":                  {both, []string{token}, both},
+		"the tokens are gone":          {both, nil, other},
+		"another server is gone":       {map[string][]byte{"gone.demo": nil, "other.demo": []byte("kept")}, []string{token}, both},
+		"the Secret does not exist":    {nil, []string{token}, map[string][]byte{"chat.demo": encoded}},
+		"an outdated verifier is gone": {map[string][]byte{"chat.demo": []byte("old"), "other.demo": []byte("kept")}, []string{token}, both},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := projection(tc.current, all, demo, tc.tokens)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,101 @@
+package openimserver
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/ownwrites"
+)
+
+// secretIndex indexes OpenIMServers by the name of their token Secret.
+const secretIndex = "tokenSecret"
+
+// Setup adds the controller to the manager.
+func Setup(mgr manager.Manager, verifierSecret client.ObjectKey, now func() time.Time) error {
+	r := &Reconciler{
+		Client:         mgr.GetClient(),
+		Live:           mgr.GetAPIReader(),
+		VerifierSecret: verifierSecret,
+		Recorder:       mgr.GetEventRecorder("groupinfo-operator"),
+		Now:            now,
+		statusWrites:   ownwrites.New(now),
+	}
+	err := mgr.GetFieldIndexer().IndexField(context.Background(), &openimv1.OpenIMServer{}, secretIndex, func(object client.Object) []string {
+		name, _ := secretName(object.(*openimv1.OpenIMServer))
+		return []string{name}
+	})
+	if err != nil {
+		return err
+	}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("openimserver").
+		For(&openimv1.OpenIMServer{}).
+		// Of two servers in a namespace one waits for the other to go.
+		Watches(&openimv1.OpenIMServer{}, handler.EnqueueRequestsFromMapFunc(r.neighbours)).
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.usersOf)).
+		Watches(&corev1.Secret{}, projectionChanges()).
+		Complete(r)
+}
+
+// neighbours returns the OpenIMServers in the same namespace.
+func (r *Reconciler) neighbours(ctx context.Context, object client.Object) []reconcile.Request {
+	return r.list(ctx, client.InNamespace(object.GetNamespace()))
+}
+
+// usersOf returns the OpenIMServers whose tokens are in the Secret.
+func (r *Reconciler) usersOf(ctx context.Context, secret client.Object) []reconcile.Request {
+	return r.list(ctx, client.InNamespace(secret.GetNamespace()), client.MatchingFields{secretIndex: secret.GetName()})
+}
+
+func (r *Reconciler) list(ctx context.Context, options ...client.ListOption) []reconcile.Request {
+	var servers openimv1.OpenIMServerList
+	if err := r.Client.List(ctx, &servers, options...); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "OpenIMServers not listed: a change may be noticed late")
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(servers.Items))
+	for i := range servers.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&servers.Items[i])})
+	}
+	return requests
+}
+
+// projectionChanges enqueues the servers whose verifiers somebody else changed or deleted in the projected Secret.
+func projectionChanges() handler.EventHandler {
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	enqueue := func(q queue, before, after client.Object) {
+		was, is := secretData(before), secretData(after)
+		for key := range was {
+			if bytes.Equal(was[key], is[key]) {
+				continue
+			}
+			if namespace, name, found := strings.Cut(key, "."); found {
+				q.Add(reconcile.Request{NamespacedName: client.ObjectKey{Namespace: namespace, Name: name}})
+			}
+		}
+	}
+	return handler.Funcs{
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) { enqueue(q, e.ObjectOld, e.ObjectNew) },
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { enqueue(q, e.Object, nil) },
+	}
+}
+
+func secretData(object client.Object) map[string][]byte {
+	if secret, ok := object.(*corev1.Secret); ok {
+		return maps.Clone(secret.Data)
+	}
+	return nil
+}

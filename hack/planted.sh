@@ -13,7 +13,12 @@ set -euo pipefail
 patches=()
 if (($# > 0)); then
 	for name in "$@"; do
-		patches+=("$(realpath "test/planted/$(basename "$name" .patch).patch")")
+		patch=$PWD/test/planted/$(basename "$name" .patch).patch
+		if [[ ! -f $patch ]]; then
+			echo "planted: no $patch" >&2
+			exit 1
+		fi
+		patches+=("$patch")
 	done
 else
 	shopt -s nullglob
@@ -50,7 +55,7 @@ judge() {
 	# Splits like a shell, quotes included, and expands nothing.
 	mapfile -t arguments < <(xargs -n 1 printf '%s\n' <<<"$test")
 	if go test -timeout 5m "${arguments[@]}" >"$log" 2>&1; then
-		echo "NOT CAUGHT: the test passes"
+		echo "NOT CAUGHT, the test passes"
 		return 1
 	fi
 	if grep -qE '\[(build|setup) failed\]' "$log"; then
@@ -61,7 +66,7 @@ judge() {
 		echo "the test did not run"
 		return 1
 	fi
-	echo "caught"
+	echo "caught by $(grep -m 1 -oE -e '--- FAIL: [^ ]+|^panic|^fatal error' "$log" | sed 's/--- FAIL: //')"
 }
 
 failed=0
@@ -72,10 +77,10 @@ for patch in "${patches[@]}"; do
 	ticker "$name"
 	if verdict=$(judge "$patch"); then caught=true; else caught=false; fi
 	stop_ticker
-	printf '%-11s %s (%d s): %s\n' "$verdict" "$name" $((SECONDS - start)) "$(header Catches "$patch")"
+	printf '%s: %s (%d s)\n    %s\n' "$name" "$verdict" $((SECONDS - start)) "$(header Catches "$patch")"
 	if ! $caught; then
 		failed=$((failed + 1))
-		tail -n 15 "$log" | sed 's/^/    /'
+		tail -n 15 "$log" | sed 's/^/    | /'
 	fi
 	git reset --quiet --hard
 	git clean --quiet -ffd

@@ -19,7 +19,9 @@ stop_ticker
 git add --all
 if ! git diff --cached --quiet; then
 	git --no-pager diff --cached --stat >&2
-	git --no-pager diff --cached | head -n 200 >&2
+	# Not a pipe: head would end git with a signal, and that this script.
+	git --no-pager diff --cached >.git/difference
+	head -n 200 .git/difference >&2
 	cat >&2 <<'MESSAGE'
 
 verify: the files above are not what the sources generate (the first 200 lines of the difference are shown).

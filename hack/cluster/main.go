@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,11 +23,16 @@ const usage = `Usage: hack/cluster.sh <command>
   build [component ...]   build Kubernetes and etcd, or find them in the cache or in $KUBEBUILDER_ASSETS;
                           prints the directory that holds them
   up [flags]              start a control plane in the background
-  down [--dir DIR]        stop it and remove its directory
+  start [flags] -- PROGRAM [args]
+                          run a program beside it, until down
+  down [--dir DIR]        stop everything and remove the directory
   status [--dir DIR]      show what runs
 
 Run a command with -h for its flags.
 `
+
+// programName keeps the name of a program, which becomes a file name, in its directory.
+var programName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -50,6 +56,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return build(ctx, args, stdout, stderr)
 	case "up":
 		return up(ctx, args, stdout, stderr)
+	case "start":
+		return start(ctx, args, stderr)
 	case "down":
 		return down(ctx, args, stderr)
 	case "status":
@@ -114,6 +122,27 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	_, err = fmt.Fprintf(stdout, "export KUBECONFIG=%s\n", relative(cluster.Kubeconfig()))
 	return err
+}
+
+func start(ctx context.Context, args []string, stderr io.Writer) error {
+	var program controlplane.Program
+	flags := flag.NewFlagSet("start", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	dir := dirFlag(flags)
+	flags.StringVar(&program.Name, "name", "", "name of the program in status and of its log file")
+	flags.StringVar(&program.ReadyURL, "ready-url", "", "wait until this URL answers 200")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() == 0 || !programName.MatchString(program.Name) {
+		return errors.New("start: needs --name NAME (lower case letters, digits and dashes) and a program")
+	}
+	program.Path, program.Args = flags.Arg(0), flags.Args()[1:]
+	cluster, err := controlplane.Open(*dir)
+	if err != nil {
+		return err
+	}
+	return cluster.Start(ctx, program, stderr)
 }
 
 func down(ctx context.Context, args []string, stderr io.Writer) error {

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,6 +46,18 @@ type Options struct {
 	AuditPolicy string
 	// APIServerArgs are added to the API server's flags.
 	APIServerArgs []string
+}
+
+// Program is something that runs beside a cluster and ends with it.
+type Program struct {
+	// Name of the program in status and of its log file.
+	Name string
+	// Path of the executable, or its name in PATH.
+	Path string
+	// Args of the program.
+	Args []string
+	// ReadyURL answers 200 when the program is ready; empty if it is ready as soon as it runs.
+	ReadyURL string
 }
 
 // Cluster is the control plane of one directory, running or not.
@@ -88,13 +101,13 @@ func (c *Cluster) Up(ctx context.Context, options Options, progress io.Writer) e
 	if err != nil {
 		return err
 	}
-	switch {
-	case len(running) > 0 && len(gone) == 0 && len(running) == len(c.components(options)):
+	if len(running) > 0 {
+		if !c.complete(running) {
+			return fmt.Errorf("the cluster in %s runs only in part (running: %s; ended: %s): stop it with the down command first",
+				c.dir, names(running), names(gone))
+		}
 		fmt.Fprintf(progress, "cluster: already running in %s\n", c.dir)
 		return nil
-	case len(running) > 0:
-		return fmt.Errorf("the cluster in %s runs only in part (running: %s; ended: %s): stop it with the down command first",
-			c.dir, names(running), names(gone))
 	}
 	if err := c.prepare(&options); err != nil {
 		return err
@@ -128,6 +141,40 @@ func (c *Cluster) Down(ctx context.Context, progress io.Writer) error {
 	return nil
 }
 
+// Start runs a program beside the cluster, such as an operator, until Down. It returns when the program is ready.
+func (c *Cluster) Start(ctx context.Context, program Program, progress io.Writer) error {
+	running, _, err := c.processes()
+	if err != nil {
+		return err
+	}
+	if !c.complete(running) {
+		return fmt.Errorf("no complete cluster runs in %s", c.dir)
+	}
+	if slices.ContainsFunc(running, func(p process.Process) bool { return p.Name == program.Name }) {
+		return fmt.Errorf("%s is already running", program.Name)
+	}
+	path, err := exec.LookPath(program.Path)
+	if err != nil {
+		return err
+	}
+	client, err := c.httpClient()
+	if err != nil {
+		return err
+	}
+	err = c.startOne(ctx, client, path, component{name: program.Name, args: program.Args, readyURL: program.ReadyURL}, progress)
+	if err != nil {
+		return errors.Join(err, c.stop(context.WithoutCancel(ctx), program.Name))
+	}
+	return nil
+}
+
+// complete reports whether every component is among the running processes.
+func (c *Cluster) complete(running []process.Process) bool {
+	return !slices.ContainsFunc(c.components(Options{}), func(component component) bool {
+		return !slices.ContainsFunc(running, func(p process.Process) bool { return p.Name == component.name })
+	})
+}
+
 // Status writes what runs, and returns an error if not everything does.
 func (c *Cluster) Status(out io.Writer) error {
 	running, gone, err := c.processes()
@@ -140,10 +187,13 @@ func (c *Cluster) Status(out io.Writer) error {
 	for _, p := range gone {
 		fmt.Fprintf(out, "%-24s ended    see %s\n", p.Name, c.log(p.Name))
 	}
-	if len(running) == 0 || len(gone) > 0 {
+	if !c.complete(running) {
 		return fmt.Errorf("no complete cluster runs in %s", c.dir)
 	}
 	fmt.Fprintf(out, "API server: %s\nkubeconfig: %s\n", c.url(c.state.Ports.APIServer), c.Kubeconfig())
+	if len(gone) > 0 {
+		return fmt.Errorf("not running any more: %s", names(gone))
+	}
 	return nil
 }
 
@@ -228,21 +278,28 @@ func (c *Cluster) start(ctx context.Context, options Options, progress io.Writer
 		return err
 	}
 	for _, component := range c.components(options) {
-		begin := time.Now()
-		_, exited, err := process.Start(c.path(runDir), process.Command{
-			Name: component.name,
-			Path: filepath.Join(options.Assets, component.name),
-			Args: component.args,
-			Log:  c.log(component.name),
-		})
-		if err != nil {
+		if err := c.startOne(ctx, client, filepath.Join(options.Assets, component.name), component, progress); err != nil {
 			return err
 		}
-		if err := c.waitReady(ctx, client, component, exited); err != nil {
-			return err
-		}
-		fmt.Fprintf(progress, "cluster: %s ready (%s)\n", component.name, time.Since(begin).Round(100*time.Millisecond))
 	}
+	return nil
+}
+
+func (c *Cluster) startOne(ctx context.Context, client *http.Client, path string, component component, progress io.Writer) error {
+	begin := time.Now()
+	exited, err := process.Start(c.path(runDir), process.Command{
+		Name: component.name,
+		Path: path,
+		Args: component.args,
+		Log:  c.log(component.name),
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.waitReady(ctx, client, component, exited); err != nil {
+		return err
+	}
+	fmt.Fprintf(progress, "cluster: %s ready (%s)\n", component.name, time.Since(begin).Round(100*time.Millisecond))
 	return nil
 }
 
@@ -250,6 +307,9 @@ func (c *Cluster) waitReady(ctx context.Context, client *http.Client, component 
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout,
 		fmt.Errorf("%s is not ready after %s", component.name, startTimeout))
 	defer cancel()
+	if component.readyURL == "" {
+		return nil
+	}
 	for {
 		ready, reason := probe(ctx, client, component.readyURL)
 		if ready {
@@ -304,13 +364,17 @@ func (c *Cluster) httpClient() (*http.Client, error) {
 	}, nil
 }
 
-// stop ends the running processes, clients before servers.
-func (c *Cluster) stop(ctx context.Context) error {
+// stop ends the named running processes, or all of them, clients before servers.
+func (c *Cluster) stop(ctx context.Context, only ...string) error {
 	running, _, err := c.processes()
 	if err != nil {
 		return err
 	}
-	order := []string{"kube-apiserver", "etcd"} // all others, which have index -1, end before these
+	if len(only) > 0 {
+		running = slices.DeleteFunc(running, func(p process.Process) bool { return !slices.Contains(only, p.Name) })
+	}
+	// What is not in the list has index -1 and ends first: it may be a client of all of these.
+	order := []string{"kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"}
 	slices.SortStableFunc(running, func(a, b process.Process) int {
 		return slices.Index(order, a.Name) - slices.Index(order, b.Name)
 	})

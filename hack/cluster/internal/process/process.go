@@ -47,10 +47,10 @@ type Command struct {
 
 // Start starts a command in a session of its own, so that it survives this process and its terminal, and remembers it
 // in dir. The channel receives the result when the process ends while this one still runs.
-func Start(dir string, c Command) (Process, <-chan error, error) {
+func Start(dir string, c Command) (<-chan error, error) {
 	log, err := os.OpenFile(c.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return Process{}, nil, err
+		return nil, err
 	}
 	defer log.Close()
 	cmd := exec.Command(c.Path, c.Args...) //nolint:noctx // outlives every context of this program
@@ -58,7 +58,7 @@ func Start(dir string, c Command) (Process, <-chan error, error) {
 	cmd.Env = append(os.Environ(), c.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return Process{}, nil, fmt.Errorf("start %s: %w", c.Name, err)
+		return nil, fmt.Errorf("start %s: %w", c.Name, err)
 	}
 	p := Process{Name: c.Name, PID: cmd.Process.Pid}
 	p.Identity, err = identify(p.PID)
@@ -66,11 +66,11 @@ func Start(dir string, c Command) (Process, <-chan error, error) {
 		err = p.save(dir)
 	}
 	if err != nil {
-		return Process{}, nil, errors.Join(fmt.Errorf("start %s: %w", c.Name, err), cmd.Process.Kill(), cmd.Wait())
+		return nil, errors.Join(fmt.Errorf("start %s: %w", c.Name, err), cmd.Process.Kill(), cmd.Wait())
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
-	return p, exited, nil
+	return exited, nil
 }
 
 const fileSuffix = ".json"

@@ -33,12 +33,17 @@ func TestParseStat(t *testing.T) {
 
 func start(t *testing.T, dir, script string) (Process, <-chan error) {
 	t.Helper()
-	p, exited, err := Start(dir, Command{
+	exited, err := Start(dir, Command{
 		Name: "test", Path: "/bin/sh", Args: []string{"-c", script}, Log: filepath.Join(dir, "log"),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	processes, err := Load(dir)
+	if err != nil || len(processes) != 1 {
+		t.Fatalf("Load() = %v, %v; want one process", processes, err)
+	}
+	p := processes[0]
 	t.Cleanup(func() { _ = p.Stop(t.Context(), 0) })
 	return p, exited
 }
@@ -50,19 +55,15 @@ func TestStopEndsWhatWasStarted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			_, exited := start(t, dir, script)
+			p, exited := start(t, dir, script)
 			waitForLog(t, dir)
-			loaded, err := Load(dir)
-			if err != nil || len(loaded) != 1 {
-				t.Fatalf("Load() = %v, %v; want one process", loaded, err)
-			}
-			if !loaded[0].Running() {
+			if !p.Running() {
 				t.Fatal("not running after its start")
 			}
-			if err := loaded[0].Stop(t.Context(), 300*time.Millisecond); err != nil {
+			if err := p.Stop(t.Context(), 300*time.Millisecond); err != nil {
 				t.Fatal(err)
 			}
-			if loaded[0].Running() {
+			if p.Running() {
 				t.Error("still running after Stop")
 			}
 			select {
@@ -73,7 +74,7 @@ func TestStopEndsWhatWasStarted(t *testing.T) {
 			case <-time.After(10 * time.Second):
 				t.Error("the end was not reported")
 			}
-			if err := loaded[0].Stop(t.Context(), time.Second); err != nil {
+			if err := p.Stop(t.Context(), time.Second); err != nil {
 				t.Errorf("second Stop: %v", err)
 			}
 		})
@@ -99,7 +100,7 @@ func TestStopLeavesAnotherProcessWithTheSameIDAlone(t *testing.T) {
 
 func TestStartReportsWhatCannotStart(t *testing.T) {
 	dir := t.TempDir()
-	_, _, err := Start(dir, Command{Name: "test", Path: filepath.Join(dir, "missing"), Log: filepath.Join(dir, "log")})
+	_, err := Start(dir, Command{Name: "test", Path: filepath.Join(dir, "missing"), Log: filepath.Join(dir, "log")})
 	if err == nil || !strings.Contains(err.Error(), "start test") {
 		t.Errorf("error %v, want one that names the process", err)
 	}

@@ -13,8 +13,8 @@ type Callback struct {
 	Group GroupFields
 }
 
-// GroupFields are the settable fields of a group. A nil pointer means "not told: unchanged"; a pointer to "" means
-// "cleared". Integers are kept as they came: OpenIM may add values to the ones listed here.
+// GroupFields are the fields of a group that callbacks tell. A nil pointer means "not told: unchanged"; a pointer to ""
+// means "cleared". Integers are kept as they came: OpenIM may add values to the ones listed here.
 type GroupFields struct {
 	GroupName    *string
 	Notification *string
@@ -28,76 +28,35 @@ type GroupFields struct {
 	LookMemberInfo *int32
 	// ApplyMemberFriend: 0 members may ask each other to be friends, 1 they may not.
 	ApplyMemberFriend *int32
+
+	// OwnerUserID is told when a group is created or changes hands.
+	OwnerUserID *string
+	// CreatorUserID is told when a group is created, and often empty.
+	CreatorUserID *string
+	// GroupType: 2, the working group, is the one in use.
+	GroupType *int32
+	// GroupStatus: 0 in use, 1 banned, 2 dismissed ([GroupStatusDismissed]), 3 muted.
+	GroupStatus *int32
+	// CreateTime is in Unix milliseconds.
+	CreateTime *int64
 }
 
-// The names of the body's members, as OpenIM spells them.
+// GroupStatusDismissed is the GroupStatus of a group that is gone for good. [AfterDismissGroup] tells it and nothing else.
+const GroupStatusDismissed int32 = 2
+
+// The keys that do not describe the group.
 const (
-	keyCommand           = "callbackCommand"
-	keyOperationID       = "operationID"
-	keyNested            = "groupInfoForSet"
-	keyGroupID           = "groupID"
-	keyGroupName         = "groupName"
-	keyNotification      = "notification"
-	keyIntroduction      = "introduction"
-	keyFaceURL           = "faceURL"
-	keyEx                = "ex"
-	keyNeedVerification  = "needVerification"
-	keyLookMemberInfo    = "lookMemberInfo"
-	keyApplyMemberFriend = "applyMemberFriend"
+	keyCommand     = "callbackCommand"
+	keyOperationID = "operationID"
+	keyNested      = "groupInfoForSet"
 	// keyValue is the one member of a wrapper: {"value": x}.
 	keyValue = "value"
 )
 
-// The keys that have a meaning at each place of a body, in the order in which servers send them.
-var (
-	groupKeys = []string{
-		keyGroupID, keyGroupName, keyNotification, keyIntroduction, keyFaceURL, keyEx,
-		keyNeedVerification, keyLookMemberInfo, keyApplyMemberFriend,
-	}
-	rootKeys    = append([]string{keyCommand, keyOperationID, keyNested}, groupKeys...)
-	wrapperKeys = []string{keyValue}
-)
+var wrapperKeys = []string{keyValue}
 
 // groupMembers are the members of a body that describe the group, as they stand in one JSON object.
 type groupMembers struct {
 	groupID *string
 	GroupFields
-}
-
-// text returns where the string member with this key is kept, or nil if it is not a string member.
-func (g *groupMembers) text(key string) **string {
-	switch key {
-	case keyGroupID:
-		return &g.groupID
-	case keyGroupName:
-		return &g.GroupName
-	case keyNotification:
-		return &g.Notification
-	case keyIntroduction:
-		return &g.Introduction
-	case keyFaceURL:
-		return &g.FaceURL
-	case keyEx:
-		return &g.Ex
-	}
-	return nil
-}
-
-// number returns where the integer member with this key is kept, or nil if it is not an integer member.
-func (g *groupMembers) number(key string) **int32 {
-	switch key {
-	case keyNeedVerification:
-		return &g.NeedVerification
-	case keyLookMemberInfo:
-		return &g.LookMemberInfo
-	case keyApplyMemberFriend:
-		return &g.ApplyMemberFriend
-	}
-	return nil
-}
-
-// emptyMeansUnchanged lists the fields in which callbackAfterSetGroupInfoCommand cannot tell "cleared" from
-// "unchanged": the server's request has plain strings there, and its ex is a nullable one.
-func (g *groupMembers) emptyMeansUnchanged() []**string {
-	return []**string{&g.GroupName, &g.Notification, &g.Introduction, &g.FaceURL}
 }

@@ -90,7 +90,10 @@ func TestIsBefore(t *testing.T) {
 }
 
 func TestServed(t *testing.T) {
-	want := map[Command]bool{AfterSetGroupInfo: true, AfterSetGroupInfoEx: true}
+	want := map[Command]bool{
+		AfterCreateGroup: true, AfterSetGroupInfo: true, AfterSetGroupInfoEx: true,
+		AfterDismissGroup: true, AfterTransferGroupOwner: true,
+	}
 	for _, c := range Commands() {
 		if got := c.Served(); got != want[c] {
 			t.Errorf("%q.Served() = %t", c, got)

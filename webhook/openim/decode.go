@@ -2,6 +2,7 @@ package openim
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"strconv"
@@ -26,28 +27,13 @@ const (
 	MaxKeys = 1024
 )
 
-// served holds, for each command whose body [Decode] understands, what the command makes of the members that stand in
-// the body. A later command is added here, its members in callback.go.
-var served = map[Command]func(*groupMembers){
-	AfterSetGroupInfo: func(g *groupMembers) {
-		for _, p := range g.emptyMeansUnchanged() {
-			if *p != nil && **p == "" {
-				*p = nil
-			}
-		}
-	},
-	AfterSetGroupInfoEx: func(*groupMembers) {},
-}
-
-const notServedAdvice = "this version reads only " + string(AfterSetGroupInfo) + " and " + string(AfterSetGroupInfoEx) +
-	": disable the callback in webhooks.yml or forward it"
-
 // Decode reads the body of a callback. urlCommand is the command as it stands in the URL, or "" if it has none; the
 // body usually names it too, and then both must mean the same.
 //
 // A field may be plain, wrapped as {"value": x}, or an empty wrapper, which stands for the zero value; null, absent and
-// {"value": null} say that it is unchanged. The fields stand at the root of the body or in groupInfoForSet. A body that
-// tells fields in both places is refused, also when they agree; null does not count as told.
+// {"value": null} say that it is unchanged. Only the members that the command has count; all others are skipped. They
+// stand at the root of the body or, for the two commands that set fields, in groupInfoForSet. A body that tells fields in
+// both places is refused, also when they agree; null does not count as told.
 //
 // All errors are of type [*Error]. If several things are wrong, the first of these is reported: a URL whose command is
 // unknown or not served (the body is not read then); the body's syntax; the body's command; the fields, in the order of
@@ -62,13 +48,20 @@ func Decode(urlCommand string, body []byte) (Callback, error) {
 			return Callback{}, err
 		}
 	}
-	d := decoder{body: body, json: jsontext.NewDecoder(bytes.NewBuffer(body))}
-	if err := d.root(); err != nil {
-		return Callback{}, err
+	// Without a command in the URL the body is read as the commonest one until it names another. Servers name it first.
+	d := newDecoder(body, served[cmp.Or(fromURL, AfterSetGroupInfoEx)])
+	d.assumed = fromURL == ""
+	err := d.root()
+	if errors.Is(err, errOtherLayout) {
+		d = newDecoder(body, d.layout)
+		err = d.root()
 	}
-	cb, err := d.callback(fromURL)
 	if err != nil {
 		return Callback{}, err
+	}
+	cb, refused := d.callback(fromURL)
+	if refused != nil {
+		return Callback{}, refused
 	}
 	return cb, nil
 }
@@ -97,6 +90,9 @@ func parseServed(name string, offset int64) (Command, *Error) {
 type decoder struct {
 	body []byte
 	json *jsontext.Decoder
+	// layout says which members count. It may be assumed until the body names its command.
+	layout  *layout
+	assumed bool
 	// scratch is reused by all strings that have escapes.
 	scratch []byte
 	// at is the end of the known or unknown key that was read last.
@@ -108,6 +104,13 @@ type decoder struct {
 	commandOffset int64
 	operationID   *string
 	flat, nested  groupMembers
+}
+
+// errOtherLayout ends a walk that assumed another command than the body names.
+var errOtherLayout = errors.New("the body has another layout")
+
+func newDecoder(body []byte, l *layout) *decoder {
+	return &decoder{body: body, json: jsontext.NewDecoder(bytes.NewBuffer(body)), layout: l}
 }
 
 // callback makes sense of what the walk found.
@@ -129,13 +132,9 @@ func (d *decoder) callback(fromURL Command) (Callback, *Error) {
 		}
 		group = d.nested
 	}
-	if group.groupID == nil || *group.groupID == "" {
-		return Callback{}, &Error{
-			Kind: KindMissingGroupID, Field: keyGroupID, Offset: NoOffset,
-			advice: "missing or empty: every group callback names its group",
-		}
+	if err := served[command].conclude(&group); err != nil {
+		return Callback{}, err
 	}
-	served[command](&group)
 
 	cb := Callback{Command: command, GroupID: *group.groupID, Group: group.GroupFields}
 	if d.operationID != nil {
@@ -178,7 +177,7 @@ func (d *decoder) root() error {
 		}
 		return &Error{Kind: KindWrongType, Offset: 0, advice: "the body must be a JSON object"}
 	}
-	if err := d.object(rootKeys, d.rootMember); err != nil {
+	if err := d.object(d.layout.rootKeys, d.rootMember); err != nil {
 		return err
 	}
 	end := d.json.InputOffset()
@@ -192,7 +191,10 @@ func (d *decoder) rootMember(key string) error {
 	switch key {
 	case keyCommand:
 		d.commandOffset = d.at
-		return d.text(key, &d.command)
+		if err := d.text(key, &d.command); err != nil {
+			return err
+		}
+		return d.adopt(d.command)
 	case keyOperationID:
 		return d.text(key, &d.operationID)
 	case keyNested:
@@ -201,10 +203,24 @@ func (d *decoder) rootMember(key string) error {
 	return d.groupMember(&d.flat, key)
 }
 
+// adopt takes the layout of the command that the body names, and ends the walk if it was another one.
+func (d *decoder) adopt(name *string) error {
+	if !d.assumed || name == nil {
+		return nil
+	}
+	command, _ := ParseCommand(*name)
+	named := served[command]
+	if named == nil || named == d.layout {
+		return nil
+	}
+	d.layout = named
+	return errOtherLayout
+}
+
 func (d *decoder) nestedGroup() error {
 	switch d.json.PeekKind() {
 	case jsontext.KindBeginObject:
-		return d.object(groupKeys, func(key string) error { return d.groupMember(&d.nested, key) })
+		return d.object(d.layout.groupKeys, func(key string) error { return d.groupMember(&d.nested, key) })
 	case jsontext.KindNull:
 		return d.skip(keyNested)
 	}
@@ -212,10 +228,15 @@ func (d *decoder) nestedGroup() error {
 }
 
 func (d *decoder) groupMember(g *groupMembers, key string) error {
-	if p := g.text(key); p != nil {
-		return d.text(key, p)
+	m := d.layout.member(key)
+	switch {
+	case m.text != nil:
+		return d.text(key, m.text(g))
+	case m.number != nil:
+		return number(d, key, 32, m.number(g))
+	default:
+		return number(d, key, 64, m.long(g))
 	}
-	return d.number(key, g.number(key))
 }
 
 // object reads an object. It calls member after each key out of keys, which must read the value, and skips all other
@@ -285,7 +306,7 @@ func (d *decoder) text(key string, p **string) error {
 			return d.syntax(key, err)
 		}
 		s := d.unquote(raw)
-		if key == keyGroupID && len(s) > MaxGroupIDBytes {
+		if key == groupID.key && len(s) > MaxGroupIDBytes {
 			d.note(KindTooLong, key, "longer than "+strconv.Itoa(MaxGroupIDBytes)+" bytes")
 			return nil
 		}
@@ -296,10 +317,10 @@ func (d *decoder) text(key string, p **string) error {
 }
 
 // number reads an integer field into p. It leaves p alone where the body says "unchanged".
-func (d *decoder) number(key string, p **int32) error {
+func number[T int32 | int64](d *decoder, key string, bits int, p **T) error {
 	return d.field(key, func(empty bool) error {
 		if empty {
-			*p = new(int32)
+			*p = new(T)
 			return nil
 		}
 		if d.json.PeekKind() != jsontext.KindNumber {
@@ -313,13 +334,13 @@ func (d *decoder) number(key string, p **int32) error {
 			d.note(KindWrongType, key, "must be an integer, without fraction and exponent")
 			return nil
 		}
-		const longest = len("-2147483648")
-		n, err := strconv.ParseInt(string(raw[:min(len(raw), longest)]), 10, 32)
+		const longest = len("-9223372036854775808")
+		n, err := strconv.ParseInt(string(raw[:min(len(raw), longest)]), 10, bits)
 		if err != nil || len(raw) > longest {
-			d.note(KindOutOfRange, key, "must fit in 32 bits")
+			d.note(KindOutOfRange, key, "must fit in "+strconv.Itoa(bits)+" bits")
 			return nil
 		}
-		v := int32(n)
+		v := T(n)
 		*p = &v
 		return nil
 	})
@@ -415,7 +436,7 @@ func (d *decoder) syntax(key string, err error) *Error {
 	case errors.Is(err, jsontext.ErrDuplicateName):
 		e.Kind = KindDuplicateKey
 		e.advice = "an object has a key twice: send it once"
-		if k, exact := lookup(rootKeys, []byte(at.JSONPointer.LastToken())); exact {
+		if k, exact := lookup(d.layout.rootKeys, []byte(at.JSONPointer.LastToken())); exact {
 			e.Field = k
 		}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

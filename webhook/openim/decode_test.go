@@ -47,6 +47,43 @@ func TestDecodeGolden(t *testing.T) {
 			GroupID: "G002",
 			Group:   GroupFields{GroupName: new("only name")},
 		},
+		"create.server": {
+			Command: AfterCreateGroup,
+			GroupID: "ag1",
+			Group: GroupFields{
+				GroupName: new("Group One"), Notification: new("note"), Introduction: new("intro"),
+				FaceURL: new("http://x/y.png"), Ex: new(`{"k":"v"}`),
+				NeedVerification: new(int32(0)), LookMemberInfo: new(int32(1)), ApplyMemberFriend: new(int32(1)),
+				OwnerUserID: new("au1"), CreatorUserID: new(""),
+				GroupType: new(int32(2)), GroupStatus: new(int32(0)), CreateTime: new(int64(1795428377127)),
+			},
+		},
+		"create.server-partial": {
+			Command:     AfterCreateGroup,
+			OperationID: "op",
+			GroupID:     "ag1",
+			Group:       GroupFields{GroupName: new("Group One"), OwnerUserID: new("au1"), CreateTime: new(int64(1795428377127))},
+		},
+		"transfer.encoded": {
+			Command: AfterTransferGroupOwner,
+			GroupID: "ag1",
+			Group:   GroupFields{OwnerUserID: new("au2")},
+		},
+		"dismiss.server-again": {
+			Command: AfterDismissGroup,
+			GroupID: "ag1",
+			Group:   GroupFields{GroupStatus: new(int32(2))},
+		},
+		"transfer.server": {
+			Command: AfterTransferGroupOwner,
+			GroupID: "ag1",
+			Group:   GroupFields{OwnerUserID: new("au2")},
+		},
+		"dismiss.server": {
+			Command: AfterDismissGroup,
+			GroupID: "ag1",
+			Group:   GroupFields{GroupStatus: new(int32(2))},
+		},
 	}
 	for name, want := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -235,6 +272,93 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// create, transfer and dismiss make the bodies of these commands, of the group g.
+func create(members string) string   { return command(AfterCreateGroup, members) }
+func transfer(members string) string { return command(AfterTransferGroupOwner, members) }
+func dismiss(members string) string  { return command(AfterDismissGroup, members) }
+
+func command(c Command, members string) string {
+	if members != "" {
+		members = "," + members
+	}
+	return `{"callbackCommand":"` + string(c) + `","groupID":"g"` + members + `}`
+}
+
+// last makes a body that names the command at its end.
+func last(c Command, members string) string {
+	return `{"groupID":"g",` + members + `,"callbackCommand":"` + string(c) + `"}`
+}
+
+func TestDecodeTakesOnlyWhatTheCommandHas(t *testing.T) {
+	dismissed := GroupFields{GroupStatus: new(int32(2))}
+	cases := map[string]struct {
+		body string
+		want GroupFields
+	}{
+		"creation that tells nothing":             {create(``), GroupFields{}},
+		"creation with nulls":                     {create(`"ownerUserID":null,"createTime":null,"status":null,"ex":{"value":null}`), GroupFields{}},
+		"creation with wrappers":                  {create(`"ownerUserID":{"value":"u"},"createTime":{"value":7},"status":{},"creatorUserID":{}`), GroupFields{OwnerUserID: new("u"), CreateTime: new(int64(7)), GroupStatus: new(int32(0)), CreatorUserID: new("")}},
+		"creation: empty strings are told":        {create(`"groupName":"","creatorUserID":""`), GroupFields{GroupName: new(""), CreatorUserID: new("")}},
+		"creation: any 64 bits are a time":        {create(`"createTime":-9223372036854775808`), GroupFields{CreateTime: new(int64(-1 << 63))}},
+		"creation: members are not counted":       {create(`"memberCount":"many","initMemberList":[{"userID":"u","roleLevel":100}]`), GroupFields{}},
+		"creation has no groupInfoForSet":         {create(`"ex":"x","groupInfoForSet":{"ex":5}`), GroupFields{Ex: new("x")}},
+		"transfer":                                {transfer(`"oldOwnerUserID":"u","newOwnerUserID":"v"`), GroupFields{OwnerUserID: new("v")}},
+		"transfer with a wrapper":                 {transfer(`"newOwnerUserID":{"value":"v"}`), GroupFields{OwnerUserID: new("v")}},
+		"transfer: the old owner does not matter": {transfer(`"oldOwnerUserID":5,"newOwnerUserID":"v","ownerUserID":"w","groupName":7`), GroupFields{OwnerUserID: new("v")}},
+		"dismissal with the character":            {dismiss(`"ownerID":"u","groupType":"\u0002","membersID":["u","v"]`), dismissed},
+		"dismissal with the number":               {dismiss(`"ownerID":"u","groupType":2,"membersID":[]`), dismissed},
+		"dismissal with less":                     {dismiss(``), dismissed},
+		"dismissal: nothing else is told":         {dismiss(`"status":0,"groupName":"n","newOwnerUserID":"v","membersID":{"value":null},"ownerID":null`), dismissed},
+		"dismissal: keys of others in any case":   {dismiss(`"GroupName":"n","groupname":"m"`), dismissed},
+		"set-ex: members of others are unknown":   {body(`"ownerUserID":5,"OwnerUserID":"u","status":"2","createTime":{},"newOwnerUserID":null,"membersID":[]`), GroupFields{}},
+		"set: members of others are unknown":      {command(AfterSetGroupInfo, `"ownerUserID":"u","status":2`), GroupFields{}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			// The command in the URL, and only in the body, and last in the body.
+			c, _, _ := strings.Cut(strings.TrimPrefix(tc.body, `{"callbackCommand":"`), `"`)
+			last := "{" + strings.TrimSuffix(strings.TrimPrefix(tc.body, `{"callbackCommand":"`+c+`",`), "}") + `,"callbackCommand":"` + c + `"}`
+			for _, in := range []struct{ urlCommand, body string }{{c, tc.body}, {"", tc.body}, {"", last}} {
+				got, err := Decode(in.urlCommand, []byte(in.body))
+				if err != nil {
+					t.Fatalf("%s: %v", in.body, err)
+				}
+				if diff := cmp.Diff(Callback{Command: Command(c), GroupID: "g", Group: tc.want}, got); diff != "" {
+					t.Errorf("%s: (-want +got)\n%s", in.body, diff)
+				}
+			}
+		})
+	}
+}
+
+// The largest group that OpenIM allows has 100,000 members, and its dismissal lists them all.
+func TestDismissalOfALargeGroup(t *testing.T) {
+	var members strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&members, `,"%064d"`, i)
+	}
+	in := []byte(dismiss(`"ownerID":"u","groupType":"\u0002","membersID":[` + members.String()[1:] + `]`))
+	for _, urlCommand := range []string{"", string(AfterDismissGroup)} {
+		allocated := testing.AllocsPerRun(3, func() {
+			if _, err := Decode(urlCommand, in); err != nil {
+				t.Error(err)
+			}
+		})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got, err := Decode(urlCommand, in)
+		runtime.ReadMemStats(&after)
+		if err != nil || *got.Group.GroupStatus != GroupStatusDismissed {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		bytes := after.TotalAlloc - before.TotalAlloc
+		t.Logf("URL's command %q: %v allocations, %d bytes for a body of %d", urlCommand, allocated, bytes, len(in))
+		if allocated > 100 || bytes > 64<<10 {
+			t.Error("the members were held")
+		}
+	}
+}
+
 func manyKeys(n int) string {
 	keys := make([]string, n)
 	for i := range keys {
@@ -310,19 +434,32 @@ func TestDecodeRefuses(t *testing.T) {
 		"body's is unknown":      {"callbackAfterSetGroupInfoCommand", `{"callbackCommand":"x"}`, Error{Kind: KindCommandMismatch, Field: "callbackCommand", Offset: 18}},
 		"body's is a number":     {"callbackAfterSetGroupInfoCommand", `{"callbackCommand":5}`, Error{Kind: KindWrongType, Field: "callbackCommand", Offset: 18}},
 
-		"no group ID":              {"", `{"callbackCommand":"callbackAfterSetGroupInfoCommand"}`, Error{Kind: KindMissingGroupID, Field: "groupID", Offset: NoOffset}},
-		"empty group ID":           {"callbackAfterSetGroupInfoCommand", `{"groupID":""}`, Error{Kind: KindMissingGroupID, Field: "groupID", Offset: NoOffset}},
-		"null group ID":            {"callbackAfterSetGroupInfoCommand", `{"groupID":null}`, Error{Kind: KindMissingGroupID, Field: "groupID", Offset: NoOffset}},
-		"nested without group ID":  {"callbackAfterSetGroupInfoCommand", `{"groupInfoForSet":{"ex":"x"}}`, Error{Kind: KindMissingGroupID, Field: "groupID", Offset: NoOffset}},
-		"group ID too long":        {"callbackAfterSetGroupInfoCommand", `{"groupID":"` + strings.Repeat("é", MaxGroupIDBytes/2) + `x"}`, Error{Kind: KindTooLong, Field: "groupID", Offset: 10}},
-		"group ID is a number":     {"callbackAfterSetGroupInfoCommand", `{"groupID":5}`, Error{Kind: KindWrongType, Field: "groupID", Offset: 10}},
-		"group at both places":     {"", body(`"groupInfoForSet":{"ex":"x"}`), Error{Kind: KindAmbiguousKey, Field: "groupInfoForSet", Offset: NoOffset}},
-		"same group ID at both":    {"", body(`"groupInfoForSet":{"groupID":"g"}`), Error{Kind: KindAmbiguousKey, Field: "groupInfoForSet", Offset: NoOffset}},
-		"nested is an array":       {"", body(`"groupInfoForSet":[]`), Error{Kind: KindWrongType, Field: "groupInfoForSet", Offset: int64(len(body(`"groupInfoForSet":[]`)) - 4)}},
-		"first trouble is told":    {"callbackAfterSetGroupInfoCommand", `{"ex":5,"groupName":5}`, Error{Kind: KindWrongType, Field: "ex", Offset: 5}},
-		"syntax before fields":     {"callbackAfterSetGroupInfoCommand", `{"ex":5,"groupName":}`, Error{Kind: KindInvalidJSON, Field: "groupName", Offset: 20}},
-		"command before fields":    {"", `{"ex":5,"callbackCommand":"callbackAfterJoinGroupCommand"}`, Error{Kind: KindCommandNotServed, Field: "callbackCommand", Offset: 25}},
-		"operation ID is a number": {"callbackAfterSetGroupInfoCommand", `{"operationID":5}`, Error{Kind: KindWrongType, Field: "operationID", Offset: 14}},
+		"no group ID":               {"", `{"callbackCommand":"callbackAfterSetGroupInfoCommand"}`, Error{Kind: KindMissingGroupID, Field: "groupID", Offset: NoOffset}},
+		"empty group ID":            {"callbackAfterSetGroupInfoCommand", `{"groupID":""}`, Error{Kind: KindMissingGroupID, Field: "groupID", Offset: NoOffset}},
+		"null group ID":             {"callbackAfterSetGroupInfoCommand", `{"groupID":null}`, Error{Kind: KindMissingGroupID, Field: "groupID", Offset: NoOffset}},
+		"nested without group ID":   {"callbackAfterSetGroupInfoCommand", `{"groupInfoForSet":{"ex":"x"}}`, Error{Kind: KindMissingGroupID, Field: "groupID", Offset: NoOffset}},
+		"group ID too long":         {"callbackAfterSetGroupInfoCommand", `{"groupID":"` + strings.Repeat("é", MaxGroupIDBytes/2) + `x"}`, Error{Kind: KindTooLong, Field: "groupID", Offset: 10}},
+		"group ID is a number":      {"callbackAfterSetGroupInfoCommand", `{"groupID":5}`, Error{Kind: KindWrongType, Field: "groupID", Offset: 10}},
+		"group at both places":      {"", body(`"groupInfoForSet":{"ex":"x"}`), Error{Kind: KindAmbiguousKey, Field: "groupInfoForSet", Offset: NoOffset}},
+		"same group ID at both":     {"", body(`"groupInfoForSet":{"groupID":"g"}`), Error{Kind: KindAmbiguousKey, Field: "groupInfoForSet", Offset: NoOffset}},
+		"nested is an array":        {"", body(`"groupInfoForSet":[]`), Error{Kind: KindWrongType, Field: "groupInfoForSet", Offset: int64(len(body(`"groupInfoForSet":[]`)) - 4)}},
+		"first trouble is told":     {"callbackAfterSetGroupInfoCommand", `{"ex":5,"groupName":5}`, Error{Kind: KindWrongType, Field: "ex", Offset: 5}},
+		"syntax before fields":      {"callbackAfterSetGroupInfoCommand", `{"ex":5,"groupName":}`, Error{Kind: KindInvalidJSON, Field: "groupName", Offset: 20}},
+		"command before fields":     {"", `{"ex":5,"callbackCommand":"callbackAfterJoinGroupCommand"}`, Error{Kind: KindCommandNotServed, Field: "callbackCommand", Offset: 25}},
+		"transfer to nobody":        {"", transfer(`"oldOwnerUserID":"u"`), Error{Kind: KindMissingField, Field: "newOwnerUserID", Offset: NoOffset}},
+		"transfer to null":          {"", transfer(`"newOwnerUserID":null`), Error{Kind: KindMissingField, Field: "newOwnerUserID", Offset: NoOffset}},
+		"transfer to an empty ID":   {"", transfer(`"newOwnerUserID":""`), Error{Kind: KindMissingField, Field: "newOwnerUserID", Offset: NoOffset}},
+		"transfer to a number":      {string(AfterTransferGroupOwner), `{"newOwnerUserID":5}`, Error{Kind: KindWrongType, Field: "newOwnerUserID", Offset: 17}},
+		"transfer without group":    {string(AfterTransferGroupOwner), `{"newOwnerUserID":"u"}`, Error{Kind: KindMissingGroupID, Field: "groupID", Offset: NoOffset}},
+		"transfer, key in capitals": {string(AfterTransferGroupOwner), `{"NewOwnerUserID":"u"}`, Error{Kind: KindAmbiguousKey, Field: "newOwnerUserID", Offset: 17}},
+		"dismissal without group":   {string(AfterDismissGroup), `{"membersID":["u"]}`, Error{Kind: KindMissingGroupID, Field: "groupID", Offset: NoOffset}},
+		"dismissal cut off":         {string(AfterDismissGroup), `{"groupID":"g","membersID":["u"`, Error{Kind: KindInvalidJSON, Offset: 31}},
+		"creation in quotes":        {string(AfterCreateGroup), `{"createTime":"1795428377127"}`, Error{Kind: KindWrongType, Field: "createTime", Offset: 13}},
+		"creation beyond 64 bits":   {string(AfterCreateGroup), `{"createTime":9223372036854775808}`, Error{Kind: KindOutOfRange, Field: "createTime", Offset: 13}},
+		"creation far beyond":       {string(AfterCreateGroup), `{"createTime":-92233720368547758080}`, Error{Kind: KindOutOfRange, Field: "createTime", Offset: 13}},
+		"status beyond 32 bits":     {string(AfterCreateGroup), `{"status":2147483648}`, Error{Kind: KindOutOfRange, Field: "status", Offset: 9}},
+		"creation, key in capitals": {"", create(`"OwnerUserID":"u"`), Error{Kind: KindAmbiguousKey, Field: "ownerUserID", Offset: int64(len(create(`"OwnerUserID":"u"`)) - 5)}},
+		"operation ID is a number":  {"callbackAfterSetGroupInfoCommand", `{"operationID":5}`, Error{Kind: KindWrongType, Field: "operationID", Offset: 14}},
 	}
 	// However a body is cut off, it is never taken for a whole one.
 	whole := string(golden(t, "set-ex.documented-nested"))
@@ -346,7 +483,7 @@ func TestDecodeRefuses(t *testing.T) {
 			cases[key+" is out of range: "+v[:min(len(v), 12)]] = refusal{"callbackAfterSetGroupInfoCommand", `{"` + key + `":` + v + `}`, Error{Kind: KindOutOfRange, Field: key, Offset: wrapped(v, key)}}
 		}
 	}
-	for _, key := range rootKeys {
+	for _, key := range served[AfterSetGroupInfo].rootKeys {
 		for _, other := range []string{strings.ToUpper(key), strings.ToLower(key), strings.ToUpper(key[:1]) + key[1:]} {
 			if other != key {
 				cases["key "+other] = refusal{"callbackAfterSetGroupInfoCommand", `{"` + other + `":null}`, Error{Kind: KindAmbiguousKey, Field: key, Offset: int64(len(key)) + 3}}
@@ -394,8 +531,8 @@ func TestEveryKindIsListedOnceAndTested(t *testing.T) {
 		}
 		seen[k] = true
 	}
-	if len(seen) != 14 {
-		t.Errorf("%d kinds are listed, want 14", len(seen))
+	if len(seen) != 15 {
+		t.Errorf("%d kinds are listed, want 15", len(seen))
 	}
 }
 
@@ -489,6 +626,15 @@ func TestDecodeAllocatesLittle(t *testing.T) {
 		"bad UTF-8 at the end":            body(`"ex":"` + repeat("x") + "\xff\""),
 		"many keys, bad UTF-8 at the end": body(`"a":[` + distinct(`{"%s":0},`) + ",\"\xff\"]"),
 		"unfinished text":                 body(`"ex":"` + repeat("x"))[:size],
+
+		// The worst for a body that names its command last: what comes before is read twice.
+		"read twice, long text":      last(AfterCreateGroup, `"ex":"`+repeat("x")+`"`),
+		"read twice, escaped text":   last(AfterCreateGroup, `"ex":"`+repeat(`\u0000`)+`"`),
+		"read twice, long key":       last(AfterCreateGroup, `"`+repeat("x")+`":0`),
+		"read twice, escaped key":    last(AfterCreateGroup, `"`+repeat(`\n`)+`":0`),
+		"read twice, duplicate keys": last(AfterCreateGroup, `"`+repeat("x")[:size/2]+`":0,"`+repeat("x")[:size/2]+`":0`),
+		"read twice, objects":        last(AfterCreateGroup, `"a":[`+distinct(`{"%s":0},`)+`]`),
+		"read twice, bad end":        last(AfterCreateGroup, `"ex":"`+repeat("x")+`"`) + "x",
 	}
 	for name, b := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -18,6 +18,10 @@
 // callbackAfterSetGroupInfoCommand has plain strings and means it with "", callbackAfterSetGroupInfoExCommand means it
 // with null or by leaving the field out.
 //
+// Only the members that a command has count, and not each of those is believed: the creation's number of members is none.
+// The dismissal's list of members, which can take megabytes, is checked and skipped. See layout.go for what each command
+// tells.
+//
 // # Where the facts come from
 //
 // Three sources, which do not agree with each other; [Decode] takes what any of them shows.

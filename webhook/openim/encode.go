@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"net/url"
+	"reflect"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -13,7 +15,8 @@ import (
 type Dialect string
 
 const (
-	// DialectServer is what servers send: flat, plain values, null (in [AfterSetGroupInfo] also "") for unchanged.
+	// DialectServer is what servers send: flat, plain values, null (in [AfterSetGroupInfo] also "") for unchanged. It is the only
+	// one that all commands have: the documented ones are about setting fields.
 	DialectServer Dialect = "server"
 	// DialectDocumentedFlat is what the path form of OpenIM's documentation shows: flat, every field but the groupID
 	// in a wrapper, unchanged fields left out.
@@ -99,10 +102,10 @@ func Documented() Callback {
 // an error, such as clearing the name with a command that reads "" as "unchanged".
 func Encode(dialect Dialect, cb Callback) ([]byte, error) {
 	g := groupMembers{groupID: &cb.GroupID, GroupFields: cb.Group}
-	if err := encodable(&cb, &g); err != nil {
+	if err := encodable(dialect, &cb, &g); err != nil {
 		return nil, err
 	}
-	e := encoder{group: &g}
+	e := encoder{group: &g, layout: served[cb.Command]}
 	// The encoder ends the body in a newline, like OpenIM's.
 	var out bytes.Buffer
 	e.json = jsontext.NewEncoder(&out)
@@ -111,23 +114,18 @@ func Encode(dialect Dialect, cb Callback) ([]byte, error) {
 	case DialectServer:
 		// What Go's encoding/json does, which OpenIM uses.
 		e.json = jsontext.NewEncoder(&out, jsontext.EscapeForHTML(true), jsontext.EscapeForJS(true))
-		if cb.Command == AfterSetGroupInfo {
-			for _, p := range g.emptyMeansUnchanged() {
-				if *p == nil {
-					*p = new("")
-				}
-			}
-		}
 		e.token(jsontext.BeginObject)
 		e.member(keyCommand, jsontext.String(string(cb.Command)))
-		e.member(keyOperationID, jsontext.String(cb.OperationID))
-		e.groupMembers(func(string) bool { return false }, true)
+		if cb.OperationID != "" || e.layout.operationID {
+			e.member(keyOperationID, jsontext.String(cb.OperationID))
+		}
+		e.everyMember()
 		e.token(jsontext.EndObject)
 	case DialectDocumentedFlat:
 		e.token(jsontext.BeginObject)
 		e.member(keyCommand, jsontext.String(string(cb.Command)))
 		e.member(keyOperationID, jsontext.String(cb.OperationID))
-		e.groupMembers(func(key string) bool { return key != keyGroupID }, false)
+		e.toldMembers(func(m member) bool { return m.key != groupID.key })
 		e.token(jsontext.EndObject)
 	case DialectDocumentedNested:
 		e.token(jsontext.BeginObject)
@@ -138,11 +136,9 @@ func Encode(dialect Dialect, cb Callback) ([]byte, error) {
 		}
 		e.token(jsontext.String(keyNested))
 		e.token(jsontext.BeginObject)
-		e.groupMembers(func(key string) bool { return key == keyEx || g.number(key) != nil }, false)
+		e.toldMembers(func(m member) bool { return m.key == ex.key || m.number != nil })
 		e.token(jsontext.EndObject)
 		e.token(jsontext.EndObject)
-	default:
-		return nil, fmt.Errorf("dialect %q is none of %q", dialect, Dialects())
 	}
 	if e.err != nil {
 		return nil, fmt.Errorf("encode callback: %w", e.err)
@@ -151,40 +147,44 @@ func Encode(dialect Dialect, cb Callback) ([]byte, error) {
 }
 
 // encodable reports why Decode would not give cb back.
-func encodable(cb *Callback, g *groupMembers) error {
-	if !cb.Command.Served() {
+func encodable(dialect Dialect, cb *Callback, g *groupMembers) error {
+	l := served[cb.Command]
+	switch {
+	case l == nil:
 		return fmt.Errorf("command %q: %s", cb.Command, notServedAdvice)
-	}
-	if cb.GroupID == "" || len(cb.GroupID) > MaxGroupIDBytes {
+	case !slices.Contains(Dialects(), dialect):
+		return fmt.Errorf("dialect %q is none of %q", dialect, Dialects())
+	case dialect != DialectServer && !l.nested:
+		return fmt.Errorf("dialect %q exists for %s and %s only: use %q for %s",
+			dialect, AfterSetGroupInfo, AfterSetGroupInfoEx, DialectServer, cb.Command)
+	case cb.GroupID == "" || len(cb.GroupID) > MaxGroupIDBytes:
 		return fmt.Errorf("groupID must have 1 to %d bytes, not %d", MaxGroupIDBytes, len(cb.GroupID))
-	}
-	if len(cb.OperationID) > MaxOperationIDBytes {
+	case len(cb.OperationID) > MaxOperationIDBytes:
 		return fmt.Errorf("operationID must have at most %d bytes, not %d", MaxOperationIDBytes, len(cb.OperationID))
-	}
-	if !utf8.ValidString(cb.OperationID) {
+	case !utf8.ValidString(cb.OperationID):
 		return fmt.Errorf("%s must be valid UTF-8", keyOperationID)
 	}
-	for _, key := range groupKeys {
-		if p := g.text(key); p != nil && *p != nil && !utf8.ValidString(**p) {
-			return fmt.Errorf("%s must be valid UTF-8", key)
+	for _, m := range l.members {
+		if m.text == nil {
+			continue
+		}
+		if p := *m.text(g); p != nil && !utf8.ValidString(*p) {
+			return fmt.Errorf("%s must be valid UTF-8", m.key)
 		}
 	}
-	if cb.Command == AfterSetGroupInfo {
-		for _, p := range g.emptyMeansUnchanged() {
-			if *p != nil && **p == "" {
-				return fmt.Errorf("%s reads an empty groupName, notification, introduction or faceURL as unchanged: clear it with %s",
-					AfterSetGroupInfo, AfterSetGroupInfoEx)
-			}
-		}
+	read := l.only(g)
+	if err := l.conclude(&read); err != nil || !reflect.DeepEqual(read, *g) {
+		return fmt.Errorf("%s can tell only %s", cb.Command, l.tells)
 	}
 	return nil
 }
 
 // encoder writes members and keeps the first error.
 type encoder struct {
-	json  *jsontext.Encoder
-	group *groupMembers
-	err   error
+	json   *jsontext.Encoder
+	layout *layout
+	group  *groupMembers
+	err    error
 }
 
 func (e *encoder) token(t jsontext.Token) {
@@ -198,36 +198,51 @@ func (e *encoder) member(key string, value jsontext.Token) {
 	e.token(value)
 }
 
-// groupMembers writes the group's members in the protocol's order, with wrappers where wrap says so. Fields that are
-// not told are null or left out.
-func (e *encoder) groupMembers(wrap func(key string) bool, nulls bool) {
-	for _, key := range groupKeys {
-		value, told := e.value(key)
+// everyMember writes all members as servers do, whether they are told or not.
+func (e *encoder) everyMember() {
+	for _, m := range e.layout.members {
+		value, told := e.value(m)
 		switch {
-		case !told && nulls:
-			e.member(key, jsontext.Null)
-		case !told:
-		case wrap(key):
-			e.token(jsontext.String(key))
-			e.token(jsontext.BeginObject)
-			e.member(keyValue, value)
-			e.token(jsontext.EndObject)
+		case m.filler != nil:
+			e.token(jsontext.String(m.key))
+			if e.err == nil {
+				e.err = e.json.WriteValue(m.filler)
+			}
+		case told:
+			e.member(m.key, value)
+		case m.plain:
+			e.member(m.key, jsontext.String(""))
 		default:
-			e.member(key, value)
+			e.member(m.key, jsontext.Null)
 		}
 	}
 }
 
-func (e *encoder) value(key string) (value jsontext.Token, told bool) {
-	if p := e.group.text(key); p != nil {
-		if *p == nil {
-			return jsontext.Token{}, false
+// toldMembers writes the members that are told, with wrappers where wrap says so.
+func (e *encoder) toldMembers(wrap func(member) bool) {
+	for _, m := range e.layout.members {
+		value, told := e.value(m)
+		switch {
+		case !told:
+		case wrap(m):
+			e.token(jsontext.String(m.key))
+			e.token(jsontext.BeginObject)
+			e.member(keyValue, value)
+			e.token(jsontext.EndObject)
+		default:
+			e.member(m.key, value)
 		}
-		return jsontext.String(**p), true
 	}
-	p := e.group.number(key)
-	if *p == nil {
-		return jsontext.Token{}, false
+}
+
+func (e *encoder) value(m member) (value jsontext.Token, told bool) {
+	switch {
+	case m.text != nil && *m.text(e.group) != nil:
+		return jsontext.String(**m.text(e.group)), true
+	case m.number != nil && *m.number(e.group) != nil:
+		return jsontext.Int(int64(**m.number(e.group))), true
+	case m.long != nil && *m.long(e.group) != nil:
+		return jsontext.Int(**m.long(e.group)), true
 	}
-	return jsontext.Int(int64(**p)), true
+	return jsontext.Token{}, false
 }

@@ -20,9 +20,15 @@ func TestEncodeGolden(t *testing.T) {
 		dialect Dialect
 		cb      Callback
 	}{
-		"set-ex.server":            {DialectServer, documented()},
-		"set-ex.server-partial":    {DialectServer, partial},
-		"set.server-partial":       {DialectServer, older},
+		"set-ex.server":         {DialectServer, documented()},
+		"set-ex.server-partial": {DialectServer, partial},
+		"set.server-partial":    {DialectServer, older},
+		"create.server-partial": {DialectServer, Callback{
+			Command: AfterCreateGroup, GroupID: "ag1", OperationID: "op",
+			Group: GroupFields{GroupName: new("Group One"), OwnerUserID: new("au1"), CreateTime: new(int64(1795428377127))},
+		}},
+		"transfer.encoded":         {DialectServer, Callback{Command: AfterTransferGroupOwner, GroupID: "ag1", Group: GroupFields{OwnerUserID: new("au2")}}},
+		"dismiss.server-again":     {DialectServer, Callback{Command: AfterDismissGroup, GroupID: "ag1", Group: GroupFields{GroupStatus: new(GroupStatusDismissed)}}},
 		"set-ex.documented-flat":   {DialectDocumentedFlat, documented(func(cb *Callback) { cb.OperationID = "1646445464564" })},
 		"set-ex.documented-nested": {DialectDocumentedNested, documented()},
 	}
@@ -67,6 +73,19 @@ func TestEncodeRefusesWhatDecodeCouldNotGiveBack(t *testing.T) {
 		"operation ID too long":                   {DialectServer, func(cb *Callback) { cb.OperationID = strings.Repeat("x", MaxOperationIDBytes+1) }, "operationID"},
 		"operation ID not UTF-8, left out or not": {DialectDocumentedNested, func(cb *Callback) { cb.OperationID = "\xff" }, "operationID"},
 		"field not UTF-8":                         {DialectServer, func(cb *Callback) { cb.Group.Ex = new("\xff") }, "ex"},
+		"field that the command has not":          {DialectServer, func(cb *Callback) { cb.Group.OwnerUserID = new("u") }, "can tell only"},
+		"documented dialect of a creation": {DialectDocumentedFlat, func(cb *Callback) { cb.Command = AfterCreateGroup },
+			"exists for callbackAfterSetGroupInfoCommand and callbackAfterSetGroupInfoExCommand only"},
+		"transfer of the name": {DialectServer, func(cb *Callback) { cb.Command = AfterTransferGroupOwner }, "new owner"},
+		"transfer to nobody": {DialectServer, func(cb *Callback) {
+			*cb = Callback{Command: AfterTransferGroupOwner, GroupID: "g", Group: GroupFields{OwnerUserID: new("")}}
+		}, "new owner"},
+		"dismissal that says nothing": {DialectServer, func(cb *Callback) {
+			*cb = Callback{Command: AfterDismissGroup, GroupID: "g"}
+		}, "status is 2"},
+		"dismissal with another status": {DialectServer, func(cb *Callback) {
+			*cb = Callback{Command: AfterDismissGroup, GroupID: "g", Group: GroupFields{GroupStatus: new(int32(3))}}
+		}, "status is 2"},
 		"clearing with the older command": {DialectServer, func(cb *Callback) {
 			cb.Command = AfterSetGroupInfo
 			cb.Group.FaceURL = new("")
@@ -131,36 +150,52 @@ func genText(maxBytes int) *rapid.Generator[string] {
 	).Filter(utf8.ValidString)
 }
 
-func genCallback() *rapid.Generator[Callback] {
+func genCallback(commands ...Command) *rapid.Generator[Callback] {
 	text := rapid.Ptr(genText(300), true)
-	number := rapid.Ptr(rapid.Int32(), true)
 	return rapid.Custom(func(t *rapid.T) Callback {
 		cb := Callback{
-			Command:     rapid.SampledFrom([]Command{AfterSetGroupInfo, AfterSetGroupInfoEx}).Draw(t, "command"),
+			Command:     rapid.SampledFrom(commands).Draw(t, "command"),
 			OperationID: genText(MaxOperationIDBytes).Draw(t, "operationID"),
 			GroupID:     genText(MaxGroupIDBytes).Filter(func(s string) bool { return s != "" }).Draw(t, "groupID"),
 		}
-		g := groupMembers{GroupFields: cb.Group}
-		for _, key := range groupKeys {
-			if p := g.number(key); p != nil {
-				*p = number.Draw(t, key)
-			} else if key != keyGroupID {
-				*g.text(key) = text.Draw(t, key)
+		g := groupMembers{groupID: &cb.GroupID}
+		for _, m := range served[cb.Command].members {
+			switch {
+			case m.key == groupID.key:
+			case m.required:
+				*m.text(&g) = new("u" + genText(300).Draw(t, m.key))
+			case m.text != nil:
+				*m.text(&g) = text.Draw(t, m.key)
+			case m.number != nil:
+				*m.number(&g) = rapid.Ptr(rapid.Int32(), true).Draw(t, m.key)
+			case m.long != nil:
+				*m.long(&g) = rapid.Ptr(rapid.Int64(), true).Draw(t, m.key)
 			}
 		}
-		// The older command cannot clear these.
-		if cb.Command == AfterSetGroupInfo {
-			served[cb.Command](&g)
+		// The older command cannot clear everything, and a dismissal tells by itself.
+		if err := served[cb.Command].conclude(&g); err != nil {
+			t.Fatal(err)
 		}
 		cb.Group = g.GroupFields
 		return cb
 	})
 }
 
+// commandsOf returns the commands whose bodies the dialect can write.
+func commandsOf(d Dialect) []Command {
+	var all []Command
+	for _, l := range layouts {
+		if d == DialectServer || l.nested {
+			all = append(all, l.command)
+		}
+	}
+	return all
+}
+
 func TestDecodeGivesBackWhatEncodeWrote(t *testing.T) {
 	for _, dialect := range Dialects() {
 		t.Run(string(dialect), rapid.MakeCheck(func(t *rapid.T) {
-			want := genCallback().Draw(t, "callback")
+			want := genCallback(commandsOf(dialect)...).Draw(t, "callback")
 			b, err := Encode(dialect, want)
 			if err != nil {
 				t.Fatal(err)
@@ -180,10 +215,28 @@ func TestDecodeGivesBackWhatEncodeWrote(t *testing.T) {
 	}
 }
 
+func TestLayoutsNameEachMemberOnce(t *testing.T) {
+	for _, l := range layouts {
+		seen := map[string]bool{keyCommand: true, keyOperationID: true, keyNested: true}
+		for _, m := range l.members {
+			places := 0
+			for _, place := range []bool{m.text != nil, m.number != nil, m.long != nil, m.filler != nil} {
+				if place {
+					places++
+				}
+			}
+			if seen[m.key] || places != 1 {
+				t.Errorf("%s: member %s is named twice, or has %d places for its value", l.command, m.key, places)
+			}
+			seen[m.key] = true
+		}
+	}
+}
+
 // The dialects are ways to say the same thing: a body in one must mean what it means in another.
 func TestDialectsAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		cb := genCallback().Draw(t, "callback")
+		cb := genCallback(AfterSetGroupInfo, AfterSetGroupInfoEx).Draw(t, "callback")
 		var first Callback
 		for i, dialect := range Dialects() {
 			b, err := Encode(dialect, cb)

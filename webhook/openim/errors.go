@@ -23,10 +23,12 @@ const (
 	KindAmbiguousKey Kind = "ambiguous_key"
 	// KindWrongType: a field, or the body itself, has another JSON type than the protocol gives it.
 	KindWrongType Kind = "wrong_type"
-	// KindOutOfRange: an integer needs more than 32 bits.
+	// KindOutOfRange: an integer needs more bits than the field has.
 	KindOutOfRange Kind = "out_of_range"
 	// KindMissingGroupID: no group is named.
 	KindMissingGroupID Kind = "missing_group_id"
+	// KindMissingField: what the command is about is not told.
+	KindMissingField Kind = "missing_field"
 	// KindTooLong: the groupID is longer than [MaxGroupIDBytes].
 	KindTooLong Kind = "too_long"
 	// KindTooDeep: objects and arrays are nested deeper than [MaxDepth].
@@ -47,7 +49,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		KindInvalidJSON, KindInvalidUTF8, KindDuplicateKey, KindAmbiguousKey, KindWrongType, KindOutOfRange,
-		KindMissingGroupID, KindTooLong, KindTooDeep, KindTooManyKeys,
+		KindMissingGroupID, KindMissingField, KindTooLong, KindTooDeep, KindTooManyKeys,
 		KindCommandMissing, KindCommandUnknown, KindCommandMismatch, KindCommandNotServed,
 	}
 }
@@ -65,7 +67,7 @@ type Error struct {
 	// Offset is the byte of the body at or after which the trouble lies, or [NoOffset].
 	Offset int64
 
-	// advice completes "<field>: ". It is always a constant of this package.
+	// advice completes "<field>: ". It is made of constants of this package only.
 	advice string
 }
 

@@ -13,7 +13,7 @@ import (
 func changeOf(callback openim.Callback, serverName string, clock *stamp.Clock, received time.Time) merge.Change {
 	group := callback.Group
 	change := merge.Change{
-		Stamp:       clock.Next(stamp.RankTold),
+		Stamp:       clock.Next(rankOf(callback.Command)),
 		Command:     string(callback.Command),
 		OperationID: callback.OperationID,
 		Received:    received,
@@ -28,8 +28,26 @@ func changeOf(callback openim.Callback, serverName string, clock *stamp.Clock, r
 			NeedVerification:  group.NeedVerification,
 			LookMemberInfo:    group.LookMemberInfo,
 			ApplyMemberFriend: group.ApplyMemberFriend,
+			OwnerUserID:       group.OwnerUserID,
+			CreatorUserID:     group.CreatorUserID,
+			GroupType:         group.GroupType,
+			GroupStatus:       group.GroupStatus,
+			CreateTime:        group.CreateTime,
 		},
 	}
 	merge.Bound(&change.Spec)
 	return change
+}
+
+// rankOf says what a command's change gives way to. OpenIM's two workers deliver out of order, but a creation always came
+// first and a dismissal last.
+func rankOf(command openim.Command) stamp.Rank {
+	switch command {
+	case openim.AfterCreateGroup:
+		return stamp.RankCreate
+	case openim.AfterDismissGroup:
+		return stamp.RankDismissed
+	default:
+		return stamp.RankTold
+	}
 }

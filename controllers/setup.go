@@ -5,7 +5,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -22,13 +21,15 @@ import (
 type Options struct {
 	// VerifierSecret is the Secret that carries the verifiers to the receivers.
 	VerifierSecret client.ObjectKey
+	// Verifiers is the cache of that Secret.
+	Verifiers cache.Cache
 	// Now is the wall clock.
 	Now func() time.Time
 }
 
 // Setup adds all controllers to the manager, whose cache must have been made with CacheObjects.
 func Setup(mgr manager.Manager, options Options) error {
-	if err := openimserver.Setup(mgr, options.VerifierSecret, options.Now); err != nil {
+	if err := openimserver.Setup(mgr, options.Verifiers, options.VerifierSecret, options.Now); err != nil {
 		return fmt.Errorf("set up the OpenIMServer controller: %w", err)
 	}
 	if err := groupinfo.Setup(mgr, options.Now); err != nil {
@@ -40,32 +41,30 @@ func Setup(mgr manager.Manager, options Options) error {
 	return nil
 }
 
-// CacheObjects says what the manager's cache holds of each kind: no Secret but the projected one, of ConfigMaps only those
-// that a GroupSync keeps (and, of these, the metadata: see package groupinfo), and no history of GroupInfos.
-func CacheObjects(verifierSecret client.ObjectKey) map[client.Object]cache.ByObject {
+// ManagerOptions returns what the controllers need of their manager: a cache that holds of ConfigMaps only those that a
+// GroupSync keeps, no history of GroupInfos, and of Secrets and ConfigMaps nothing but the metadata.
+func ManagerOptions() (cache.Options, client.Options) {
 	kept, err := labels.NewRequirement(openimv1.LabelGroupSync, selection.Exists, nil)
 	if err != nil {
 		// The label is a constant.
 		panic(err)
 	}
-	return map[client.Object]cache.ByObject{
-		&corev1.Secret{}: VerifierSecretOnly(verifierSecret),
-		&corev1.ConfigMap{}: {
-			Label: labels.NewSelector().Add(*kept),
-			// The managed fields tell who wrote which key: they must stay.
-			Transform: func(object any) (any, error) { return object, nil },
+	cacheOptions := cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.ConfigMap{}: {
+				Label: labels.NewSelector().Add(*kept),
+				// The managed fields tell who wrote which key: they must stay.
+				Transform: func(object any) (any, error) { return object, nil },
+			},
+			&openimv1.GroupInfo{}: {Transform: stripHistory},
 		},
-		&openimv1.GroupInfo{}: {Transform: stripHistory},
 	}
-}
-
-// VerifierSecretOnly limits a cache of Secrets to the projected one.
-func VerifierSecretOnly(secret client.ObjectKey) cache.ByObject {
-	return cache.ByObject{
-		Namespaces: map[string]cache.Config{secret.Namespace: {
-			FieldSelector: fields.OneTermEqualSelector("metadata.name", secret.Name),
-		}},
-	}
+	clientOptions := client.Options{Cache: &client.CacheOptions{
+		// Reading one whole Secret or ConfigMap through the cache would start to hold them all.
+		DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}},
+	}}
+	return cacheOptions, clientOptions
 }
 
 // stripHistory leaves out of the cache what no controller reads.

@@ -35,12 +35,13 @@ const FieldManager = "groupinfo-operator-servers"
 // +kubebuilder:rbac:groups="",namespace=groupinfo-operator-system,resources=secrets,resourceNames=groupinfo-operator-verifiers,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 type Reconciler struct {
-	// Client reads from the cache, which holds OpenIMServers and the projected Secret.
+	// Client reads OpenIMServers from the cache.
 	Client client.Client
 	// Live reads from the API server: tenants' Secrets are in no cache.
 	Live client.Reader
-	// VerifierSecret is the projected Secret.
+	// VerifierSecret is the projected Secret, and Verifiers the cache that holds it.
 	VerifierSecret client.ObjectKey
+	Verifiers      client.Reader
 	Recorder       events.EventRecorder
 	Now            func() time.Time
 
@@ -182,7 +183,7 @@ func (r *Reconciler) project(ctx context.Context, server client.ObjectKey, token
 		return err
 	}
 	projected := &corev1.Secret{}
-	err := r.Client.Get(ctx, r.VerifierSecret, projected)
+	err := r.Verifiers.Get(ctx, r.VerifierSecret, projected)
 	missing := apierrors.IsNotFound(err)
 	if err != nil && !missing {
 		return err

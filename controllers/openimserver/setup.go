@@ -3,18 +3,19 @@ package openimserver
 import (
 	"bytes"
 	"context"
-	"maps"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/ownwrites"
@@ -24,10 +25,11 @@ import (
 const secretIndex = "tokenSecret"
 
 // Setup adds the controller to the manager.
-func Setup(mgr manager.Manager, verifierSecret client.ObjectKey, now func() time.Time) error {
+func Setup(mgr manager.Manager, verifiers cache.Cache, verifierSecret client.ObjectKey, now func() time.Time) error {
 	r := &Reconciler{
 		Client:         mgr.GetClient(),
 		Live:           mgr.GetAPIReader(),
+		Verifiers:      verifiers,
 		VerifierSecret: verifierSecret,
 		Recorder:       mgr.GetEventRecorder("groupinfo-operator"),
 		Now:            now,
@@ -46,7 +48,7 @@ func Setup(mgr manager.Manager, verifierSecret client.ObjectKey, now func() time
 		// Of two servers in a namespace one waits for the other to go.
 		Watches(&openimv1.OpenIMServer{}, handler.EnqueueRequestsFromMapFunc(r.neighbours)).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.usersOf)).
-		Watches(&corev1.Secret{}, projectionChanges()).
+		WatchesRawSource(source.Kind(verifiers, &corev1.Secret{}, projectionChanges())).
 		Complete(r)
 }
 
@@ -74,12 +76,11 @@ func (r *Reconciler) list(ctx context.Context, options ...client.ListOption) []r
 }
 
 // projectionChanges enqueues the servers whose verifiers somebody else changed or deleted in the projected Secret.
-func projectionChanges() handler.EventHandler {
+func projectionChanges() handler.TypedEventHandler[*corev1.Secret, reconcile.Request] {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-	enqueue := func(q queue, before, after client.Object) {
-		was, is := secretData(before), secretData(after)
-		for key := range was {
-			if bytes.Equal(was[key], is[key]) {
+	enqueue := func(q queue, before, after map[string][]byte) {
+		for key := range before {
+			if bytes.Equal(before[key], after[key]) {
 				continue
 			}
 			if namespace, name, found := strings.Cut(key, "."); found {
@@ -87,15 +88,12 @@ func projectionChanges() handler.EventHandler {
 			}
 		}
 	}
-	return handler.Funcs{
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) { enqueue(q, e.ObjectOld, e.ObjectNew) },
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { enqueue(q, e.Object, nil) },
+	return handler.TypedFuncs[*corev1.Secret, reconcile.Request]{
+		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Secret], q queue) {
+			enqueue(q, e.ObjectOld.Data, e.ObjectNew.Data)
+		},
+		DeleteFunc: func(_ context.Context, e event.TypedDeleteEvent[*corev1.Secret], q queue) {
+			enqueue(q, e.Object.Data, nil)
+		},
 	}
-}
-
-func secretData(object client.Object) map[string][]byte {
-	if secret, ok := object.(*corev1.Secret); ok {
-		return maps.Clone(secret.Data)
-	}
-	return nil
 }

@@ -1,0 +1,259 @@
+package groupinfo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/apierr"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/ownwrites"
+)
+
+// FieldManager is the name under which this controller writes. The managed fields of a ConfigMap under this name are how
+// it recognises its own content.
+const FieldManager = "groupinfo-operator"
+
+// configMaps keeps the ConfigMaps of GroupSyncs with a ConfigMap target.
+//
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch;delete
+type configMaps struct {
+	// client reads ConfigMaps' metadata from the cache and whole ones from the API server.
+	client client.Client
+	// writes outweigh the cache until it shows them.
+	writes *ownwrites.Writes
+}
+
+// desired is the ConfigMap that a GroupSync wants for a group.
+type desired struct {
+	key         client.ObjectKey
+	labels      map[string]string
+	annotations map[string]string
+	owner       metav1.OwnerReference
+	data        map[string]string
+	hash        string
+}
+
+// desire computes the ConfigMap for the group. Names of GroupSyncs and GroupInfos are DNS labels, which hold no dot, so no
+// two pairs share a name.
+func desire(sync *openimv1.GroupSync, group *openimv1.GroupInfo) (desired, error) {
+	data, err := content(group.Spec, sync.Spec.Target.ConfigMap.Format)
+	if err != nil {
+		return desired{}, err
+	}
+	hash, err := contentHash(data)
+	if err != nil {
+		return desired{}, err
+	}
+	return desired{
+		key: client.ObjectKey{Namespace: group.Namespace, Name: sync.Name + "." + group.Name},
+		labels: map[string]string{
+			openimv1.LabelGroupSync: sync.Name,
+			openimv1.LabelGroupInfo: group.Name,
+			openimv1.LabelServer:    group.Spec.ServerName,
+		},
+		annotations: map[string]string{openimv1.AnnotationContentHash: hash},
+		owner: metav1.OwnerReference{
+			APIVersion: openimv1.GroupVersion.String(),
+			Kind:       "GroupSync",
+			Name:       sync.Name,
+			UID:        sync.UID,
+			Controller: new(true),
+		},
+		data: data,
+		hash: hash,
+	}, nil
+}
+
+func (d desired) target() string { return "ConfigMap/" + d.key.Name }
+
+// conflictError says that an object that is not ours has the name of a target.
+type conflictError struct{ target string }
+
+func (e *conflictError) Error() string {
+	return fmt.Sprintf("%s exists and does not belong to this GroupSync; delete or rename it, or use a GroupSync of another name", e.target)
+}
+
+// ensure makes the ConfigMap what it should be, with at most one write, and none if it is so already. expectForeign says
+// that a foreign object was in the way last time, so that a look comes before an attempt to create.
+func (c *configMaps) ensure(ctx context.Context, want desired, expectForeign bool) error {
+	known, err := c.cached(ctx, want.key)
+	if err != nil {
+		return err
+	}
+	resourceVersion := ""
+	if known != nil {
+		resourceVersion = known.ResourceVersion
+	}
+	if own, unseen := c.writes.Unseen(want.key, resourceVersion); unseen {
+		if own.ContentHash == want.hash {
+			return nil
+		}
+		return c.apply(ctx, want, own.UID)
+	}
+	if known == nil {
+		if !expectForeign {
+			err := c.create(ctx, want)
+			if !apierrors.IsAlreadyExists(err) {
+				return err
+			}
+		}
+		// Only now is it sure that the name is taken, and not by something that the cache should show.
+		if known, err = c.live(ctx, want.key); err != nil {
+			return err
+		} else if known == nil {
+			return c.create(ctx, want)
+		}
+	}
+	switch {
+	case !isControlledBy(known, want.owner.UID):
+		return &conflictError{target: want.target()}
+	case inStep(known, want):
+		return nil
+	}
+	if surplus := surplusKeys(known, want); len(surplus) > 0 {
+		return c.patch(ctx, want, known, surplus)
+	}
+	return c.apply(ctx, want, known.UID)
+}
+
+// create writes the ConfigMap for the first time. It must be a Create: server-side apply would take over an object that
+// somebody else has just made.
+func (c *configMaps) create(ctx context.Context, want desired) error {
+	object := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:       want.key.Namespace,
+			Name:            want.key.Name,
+			Labels:          want.labels,
+			Annotations:     want.annotations,
+			OwnerReferences: []metav1.OwnerReference{want.owner},
+		},
+		Data: want.data,
+	}
+	if err := c.client.Create(ctx, object, client.FieldOwner(FieldManager)); err != nil {
+		return fmt.Errorf("create %s: %w", want.target(), apierr.WithoutValues(err))
+	}
+	c.writes.Record(want.key, ownwrites.Write{UID: object.UID, ResourceVersion: object.ResourceVersion, ContentHash: want.hash})
+	return nil
+}
+
+// apply writes over the ConfigMap with this UID, and over no other that may have come in its place.
+func (c *configMaps) apply(ctx context.Context, want desired, uid types.UID) error {
+	configuration := corev1ac.ConfigMap(want.key.Name, want.key.Namespace).
+		WithUID(uid).
+		WithLabels(want.labels).
+		WithAnnotations(want.annotations).
+		WithOwnerReferences(metav1ac.OwnerReference().
+			WithAPIVersion(want.owner.APIVersion).
+			WithKind(want.owner.Kind).
+			WithName(want.owner.Name).
+			WithUID(want.owner.UID).
+			WithController(true)).
+		WithData(want.data)
+	if err := c.client.Apply(ctx, configuration, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
+		return fmt.Errorf("apply %s: %w", want.target(), apierr.WithoutValues(err))
+	}
+	c.writes.Record(want.key, ownwrites.Write{UID: uid, ResourceVersion: *configuration.ResourceVersion, ContentHash: want.hash})
+	return nil
+}
+
+// patch writes over the ConfigMap and removes keys as well. Apply removes only what it applied before, not the keys that
+// somebody else added, nor those of the first Create.
+func (c *configMaps) patch(ctx context.Context, want desired, known *metav1.PartialObjectMetadata, surplus []dataKey) error {
+	body := map[string]any{
+		"metadata": map[string]any{
+			"uid":             known.UID,
+			"resourceVersion": known.ResourceVersion,
+			"labels":          want.labels,
+			"annotations":     want.annotations,
+		},
+	}
+	data := map[string]any{}
+	for key, value := range want.data {
+		data[key] = value
+	}
+	body["data"] = data
+	binaryData := map[string]any{}
+	for _, key := range surplus {
+		if key.binary {
+			binaryData[key.name] = nil
+		} else {
+			data[key.name] = nil
+		}
+	}
+	if len(binaryData) > 0 {
+		body["binaryData"] = binaryData
+	}
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("encode the patch of %s: %w", want.target(), err)
+	}
+	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: want.key.Namespace, Name: want.key.Name}}
+	if err := c.client.Patch(ctx, object, client.RawPatch(types.MergePatchType, encoded), client.FieldOwner(FieldManager)); err != nil {
+		return fmt.Errorf("patch %s: %w", want.target(), apierr.WithoutValues(err))
+	}
+	c.writes.Record(want.key, ownwrites.Write{UID: object.UID, ResourceVersion: object.ResourceVersion, ContentHash: want.hash})
+	return nil
+}
+
+// prune deletes the group's ConfigMaps whose GroupSync does not want them: those that remove selects among the GroupSyncs
+// that keep one for this group.
+func (c *configMaps) prune(ctx context.Context, group client.ObjectKey, syncs []openimv1.GroupSync, remove func(*openimv1.GroupSync) bool) error {
+	var kept metav1.PartialObjectMetadataList
+	kept.SetGroupVersionKind(configMapKind.GroupVersion().WithKind("ConfigMapList"))
+	if err := c.client.List(ctx, &kept, client.InNamespace(group.Namespace), client.MatchingFields{groupIndex: group.Name}); err != nil {
+		return fmt.Errorf("list the group's ConfigMaps: %w", err)
+	}
+	for i := range kept.Items {
+		object := &kept.Items[i]
+		owner := slices.IndexFunc(syncs, func(sync openimv1.GroupSync) bool { return isControlledBy(object, sync.UID) })
+		// Without an owner it is somebody else's by now; with one that is gone the garbage collector takes it.
+		if owner < 0 || !remove(&syncs[owner]) || !object.DeletionTimestamp.IsZero() {
+			continue
+		}
+		key := client.ObjectKeyFromObject(object)
+		precondition := client.Preconditions{UID: &object.UID}
+		if err := c.client.Delete(ctx, object, precondition); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("delete ConfigMap/%s: %w", key.Name, apierr.WithoutValues(err))
+		}
+		c.writes.Forget(key)
+	}
+	return nil
+}
+
+// cached returns the metadata of the ConfigMap as the cache shows it, or nil. Objects without our label are not in it.
+func (c *configMaps) cached(ctx context.Context, key client.ObjectKey) (*metav1.PartialObjectMetadata, error) {
+	object := &metav1.PartialObjectMetadata{}
+	object.SetGroupVersionKind(configMapKind)
+	if err := c.client.Get(ctx, key, object); apierrors.IsNotFound(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("look up ConfigMap/%s: %w", key.Name, err)
+	}
+	return object, nil
+}
+
+// live returns the metadata of the ConfigMap as the API server has it, or nil.
+func (c *configMaps) live(ctx context.Context, key client.ObjectKey) (*metav1.PartialObjectMetadata, error) {
+	object := &corev1.ConfigMap{}
+	if err := c.client.Get(ctx, key, object); apierrors.IsNotFound(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("read ConfigMap/%s: %w", key.Name, err)
+	}
+	return &metav1.PartialObjectMetadata{ObjectMeta: object.ObjectMeta}, nil
+}
+
+func isControlledBy(object *metav1.PartialObjectMetadata, owner types.UID) bool {
+	controller := metav1.GetControllerOf(object)
+	return controller != nil && controller.UID == owner
+}

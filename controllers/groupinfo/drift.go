@@ -1,0 +1,93 @@
+package groupinfo
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// dataKey is a key in a ConfigMap's data or binaryData.
+type dataKey struct {
+	name   string
+	binary bool
+}
+
+// writers returns, for each key of a ConfigMap's data, who wrote it. The API server keeps this record for every object: a
+// key that somebody else changed is theirs from then on, or theirs too, and one that was removed is nobody's.
+func writers(object *metav1.PartialObjectMetadata) map[dataKey][]string {
+	result := map[dataKey][]string{}
+	for _, entry := range object.ManagedFields {
+		if entry.FieldsV1 == nil {
+			continue
+		}
+		var fields struct {
+			Data       map[string]json.RawMessage `json:"f:data"`
+			BinaryData map[string]json.RawMessage `json:"f:binaryData"`
+		}
+		if err := json.Unmarshal(entry.FieldsV1.Raw, &fields); err != nil {
+			// A record that cannot be read vouches for nothing: the keys look as if nobody had written them.
+			continue
+		}
+		for field := range fields.Data {
+			if name, isKey := strings.CutPrefix(field, "f:"); isKey {
+				key := dataKey{name: name}
+				result[key] = append(result[key], entry.Manager)
+			}
+		}
+		for field := range fields.BinaryData {
+			if name, isKey := strings.CutPrefix(field, "f:"); isKey {
+				key := dataKey{name: name, binary: true}
+				result[key] = append(result[key], entry.Manager)
+			}
+		}
+	}
+	return result
+}
+
+// inStep reports whether the ConfigMap is as it should be, as far as its metadata tells: our content by its hash, every key
+// written by us alone, and labels as they should be.
+func inStep(object *metav1.PartialObjectMetadata, want desired) bool {
+	if !contains(object.Labels, want.labels) || !contains(object.Annotations, want.annotations) {
+		return false
+	}
+	written := writers(object)
+	if len(written) != len(want.data) {
+		return false
+	}
+	for name := range want.data {
+		by := written[dataKey{name: name}]
+		if len(by) == 0 || slices.ContainsFunc(by, func(manager string) bool { return manager != FieldManager }) {
+			return false
+		}
+	}
+	return true
+}
+
+// surplusKeys returns the keys that the ConfigMap has and should not have.
+func surplusKeys(object *metav1.PartialObjectMetadata, want desired) []dataKey {
+	var surplus []dataKey
+	for key := range writers(object) {
+		if _, wanted := want.data[key.name]; key.binary || !wanted {
+			surplus = append(surplus, key)
+		}
+	}
+	return surplus
+}
+
+// contains reports whether all has every pair of some.
+func contains(all, some map[string]string) bool {
+	return maps.Equal(some, intersection(all, some))
+}
+
+func intersection(all, some map[string]string) map[string]string {
+	result := map[string]string{}
+	for key := range some {
+		if value, found := all[key]; found {
+			result[key] = value
+		}
+	}
+	return result
+}

@@ -51,12 +51,12 @@ start() {
 	trap failed EXIT
 
 	step "A control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler"
-	show hack/cluster.sh up --dir "$dir" >/dev/null
+	show hack/cluster.sh up --dir "$dir"
 	export KUBECONFIG=$dir/kubeconfig
 
 	step "The operator's types"
 	show "$kubectl" apply --server-side --kustomize config/crd
-	show "$kubectl" wait --for=condition=Established --timeout=60s --kustomize config/crd >/dev/null
+	show "$kubectl" wait --for=condition=Established --timeout=60s crd --all
 	show "$kubectl" create namespace "$system"
 
 	local callbacks metrics health

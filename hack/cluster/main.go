@@ -24,7 +24,7 @@ const usage = `Usage: hack/cluster.sh <command>
                           prints the directory that holds them
   up [flags]              start a control plane in the background
   start [flags] -- PROGRAM [args]
-                          run a program beside it, until down
+                          run a program beside it and end it with it
   down [--dir DIR]        stop everything and remove the directory
   status [--dir DIR]      show what runs
 

@@ -27,7 +27,10 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Setup adds all controllers to the manager, whose cache must have been made with CacheObjects.
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=groupinfo-operator-system,resources=leases,verbs=get;create;update;patch
+
+// Setup adds all controllers to the manager, which must have been made with ManagerOptions. The Lease is for the leader
+// election.
 func Setup(mgr manager.Manager, options Options) error {
 	if err := openimserver.Setup(mgr, options.Verifiers, options.VerifierSecret, options.Now); err != nil {
 		return fmt.Errorf("set up the OpenIMServer controller: %w", err)

@@ -16,13 +16,13 @@ type Inbox interface {
 
 // APIServerInbox writes each change to the API server before the reply (--ack=apiserver): durable without a disk of our
 // own, and as fast and as available as the API server.
-//
-// +kubebuilder:rbac:groups=openim.io,resources=groupinfos,verbs=get;create;patch
 type APIServerInbox struct {
 	Writer *groupwriter.Writer
 }
 
 var _ Inbox = APIServerInbox{}
+
+// +kubebuilder:rbac:groups=openim.io,resources=groupinfos,verbs=get;create;patch
 
 // Accept implements Inbox.
 func (i APIServerInbox) Accept(ctx context.Context, namespace string, change merge.Change) error {

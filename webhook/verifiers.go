@@ -19,8 +19,6 @@ import (
 //
 // The Secret is the only one that a receiver may read: it is exposed to whoever can reach it, so it must not be able to
 // read the tenants' Secrets.
-//
-// +kubebuilder:rbac:groups="",namespace=groupinfo-operator-system,resources=secrets,resourceNames=groupinfo-operator-verifiers,verbs=get;list;watch
 type VerifierWatch struct {
 	// Cache holds no Secret but the projected one.
 	Cache   cache.Cache
@@ -31,6 +29,8 @@ type VerifierWatch struct {
 	// loading keeps an older reading of the Secret from replacing a newer one.
 	loading sync.Mutex
 }
+
+// +kubebuilder:rbac:groups="",namespace=groupinfo-operator-system,resources=secrets,resourceNames=groupinfo-operator-verifiers,verbs=get;list;watch
 
 // Start watches until the context ends. It implements manager.Runnable.
 func (w *VerifierWatch) Start(ctx context.Context) error {

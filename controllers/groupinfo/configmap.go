@@ -24,8 +24,6 @@ import (
 const FieldManager = "groupinfo-operator"
 
 // configMaps keeps the ConfigMaps of GroupSyncs with a ConfigMap target.
-//
-// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch;delete
 type configMaps struct {
 	// client reads ConfigMaps' metadata from the cache and whole ones from the API server.
 	client client.Client
@@ -82,6 +80,8 @@ type conflictError struct{ target string }
 func (e *conflictError) Error() string {
 	return fmt.Sprintf("%s exists and does not belong to this GroupSync; delete or rename it, or use a GroupSync of another name", e.target)
 }
+
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch;delete
 
 // ensure makes the ConfigMap what it should be, with at most one write, and none if it is so already. expectForeign says
 // that a foreign object was in the way last time, so that a look comes before an attempt to create.

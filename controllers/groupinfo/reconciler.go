@@ -34,10 +34,6 @@ const (
 )
 
 // Reconciler reconciles GroupInfos.
-//
-// +kubebuilder:rbac:groups=openim.io,resources=groupinfos;groupsyncs;openimservers,verbs=get;list;watch
-// +kubebuilder:rbac:groups=openim.io,resources=groupinfos/status,verbs=patch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 type Reconciler struct {
 	Client   client.Client
 	Recorder events.EventRecorder
@@ -62,6 +58,10 @@ type scope struct {
 	outcomes []openimv1.GroupInfoSyncStatus
 	result   ctrl.Result
 }
+
+// +kubebuilder:rbac:groups=openim.io,resources=groupinfos;groupsyncs;openimservers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=openim.io,resources=groupinfos/status,verbs=patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {

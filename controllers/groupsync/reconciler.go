@@ -34,10 +34,6 @@ const (
 )
 
 // Reconciler reconciles the status of GroupSyncs.
-//
-// +kubebuilder:rbac:groups=openim.io,resources=groupinfos;groupsyncs,verbs=get;list;watch
-// +kubebuilder:rbac:groups=openim.io,resources=groupsyncs/status,verbs=patch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 type Reconciler struct {
 	Client   client.Client
 	Recorder events.EventRecorder
@@ -81,6 +77,10 @@ func (r *Reconciler) syncsOf(ctx context.Context, group client.Object) []reconci
 	}
 	return requests
 }
+
+// +kubebuilder:rbac:groups=openim.io,resources=groupinfos;groupsyncs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=openim.io,resources=groupsyncs/status,verbs=patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {

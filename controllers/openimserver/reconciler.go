@@ -27,13 +27,6 @@ import (
 const FieldManager = "groupinfo-operator-servers"
 
 // Reconciler reconciles OpenIMServers, one at a time: together they own the projected Secret.
-//
-// +kubebuilder:rbac:groups=openim.io,resources=openimservers,verbs=get;list;watch
-// +kubebuilder:rbac:groups=openim.io,resources=openimservers/status,verbs=patch
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create
-// +kubebuilder:rbac:groups="",namespace=groupinfo-operator-system,resources=secrets,verbs=get;list;watch;create
-// +kubebuilder:rbac:groups="",namespace=groupinfo-operator-system,resources=secrets,resourceNames=groupinfo-operator-verifiers,verbs=patch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 type Reconciler struct {
 	// Client reads OpenIMServers from the cache.
 	Client client.Client
@@ -62,6 +55,13 @@ type scope struct {
 func (s *scope) fail(reason, format string, args ...any) {
 	s.reason, s.message = reason, fmt.Sprintf(format, args...)
 }
+
+// +kubebuilder:rbac:groups=openim.io,resources=openimservers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=openim.io,resources=openimservers/status,verbs=patch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create
+// +kubebuilder:rbac:groups="",namespace=groupinfo-operator-system,resources=secrets,verbs=get;list;watch;create
+// +kubebuilder:rbac:groups="",namespace=groupinfo-operator-system,resources=secrets,resourceNames=groupinfo-operator-verifiers,verbs=patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {

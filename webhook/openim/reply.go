@@ -37,6 +37,19 @@ func Reject(errCode int, msg string) Reply {
 	return Reply{ActionCode: 0, ErrCode: errCode, ErrMsg: msg, NextCode: 1}
 }
 
+// ParseReply reads a reply as OpenIM's client does: what it fails on, such as codes in quotes, is a failed callback there
+// as well.
+func ParseReply(body []byte) (Reply, error) {
+	var r Reply
+	if err := json.Unmarshal(body, &r); err != nil {
+		return Reply{}, fmt.Errorf("parse the reply: %w", err)
+	}
+	return r, nil
+}
+
+// Failed reports whether OpenIM's client takes the reply as failure. It looks at nothing else, the HTTP status included.
+func (r Reply) Failed() bool { return r.ActionCode == 0 && r.NextCode == 1 }
+
 // JSON returns the body to send.
 func (r Reply) JSON() []byte {
 	b, err := json.Marshal(r)

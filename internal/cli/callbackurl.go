@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/groupinfo-operator/groupinfo-operator/webhook/openim"
 )
 
 // tokenPlaceholder is shown where the token stands. The OpenIMServer's status.callbackPath shows the same word.
@@ -58,49 +60,59 @@ func parseCallbackURL(base string) (callbackURL, error) {
 // maskPath returns the path to show. It masks what the receiver takes for the token, and whatever else may be one: the
 // URL may be wrong, which is what people use this command to find out.
 func (c *callbackURL) maskPath(path string) string {
-	segments := strings.Split(path, "/")
-	named := 0
-	for _, s := range segments {
-		if s != "" {
-			named++
-		}
-	}
-	prefix := true
-	seen, behind := 0, 0
-	for i, raw := range segments {
-		if raw == "" {
-			continue
-		}
-		seen++
-		segment, err := url.PathUnescape(raw)
-		if err != nil {
-			// url.Parse has checked the escapes.
-			segment = raw
-		}
-		if prefix && segment == "callbacks" {
-			// What follows is at the places of namespace, server, token and command if there is enough of it.
-			prefix = false
-			c.shaped = seen == 1 && (named == 4 || named == 5)
-			continue
-		}
-		if !prefix {
+	pieces := strings.Split(path, "/")
+	named := slices.DeleteFunc(slices.Clone(pieces), func(s string) bool { return s == "" })
+	root := slices.IndexFunc(named, func(s string) bool { return unescape(s) == "callbacks" })
+	behind := 0
+	for _, s := range named[root+1:] {
+		if !isCommand(s) {
 			behind++
 		}
-		named3 := !prefix && named-seen+behind >= 3
-		switch {
-		case behind >= 3 && !isCommand(segment), len(segment) >= shortestToken && !named3:
-			c.placeholder = c.placeholder || segment == tokenPlaceholder
-			c.keepSecret(segment)
-			segments[i] = tokenPlaceholder
-		}
 	}
-	return strings.Join(segments, "/")
+	c.shaped = root == 0 && len(named) == 1+behind && (behind == 2 || behind == 3)
+
+	at := -1
+	for i, piece := range pieces {
+		if piece == "" {
+			continue
+		}
+		at++
+		segment := unescape(piece)
+		shown := len(segment) < shortestToken
+		if root >= 0 && at >= root {
+			switch place := at - root; {
+			case place == 0, isCommand(piece):
+				shown = true
+			case place <= 2:
+				// With less behind them, the token may stand in the place of a name.
+				shown = shown || behind >= 3
+			default:
+				shown = false
+			}
+		}
+		if shown {
+			continue
+		}
+		c.placeholder = c.placeholder || segment == tokenPlaceholder
+		c.keepSecret(piece)
+		c.keepSecret(segment)
+		pieces[i] = tokenPlaceholder
+	}
+	return strings.Join(pieces, "/")
 }
 
-// isCommand tells a command from a token, as the receiver does.
-func isCommand(segment string) bool {
-	const prefix = "callback"
-	return len(segment) >= len(prefix) && strings.EqualFold(segment[:len(prefix)], prefix)
+func isCommand(piece string) bool {
+	_, known := openim.ParseCommand(unescape(piece))
+	return known
+}
+
+func unescape(piece string) string {
+	segment, err := url.PathUnescape(piece)
+	if err != nil {
+		// url.Parse has checked the escapes.
+		return piece
+	}
+	return segment
 }
 
 func (c *callbackURL) keepSecret(secret string) {

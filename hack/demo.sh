@@ -59,27 +59,29 @@ start() {
 	show "$kubectl" wait --for=condition=Established --timeout=60s crd --all
 	show "$kubectl" create namespace "$system"
 
+	step "An OpenIM server to expect callbacks from, and a GroupSync that mirrors its groups into ConfigMaps"
+	"$kubectl" get namespace "$namespace" >/dev/null 2>&1 || show "$kubectl" create namespace "$namespace"
+	show "$kubectl" apply --server-side --kustomize config/samples
+
 	local callbacks metrics health
 	callbacks=$(free_port 8088)
 	metrics=$(free_port $((callbacks + 1)))
 	health=$(free_port $((metrics + 1)))
 
+	# Ready means that it knows the OpenIM server's token: before, it would refuse the callback.
 	step "The operator, in the background; its log is $dir/logs/operator.log"
 	show hack/cluster.sh start --dir "$dir" --name operator --ready-url "http://127.0.0.1:$health/readyz" -- \
 		bin/groupinfo-operator all --kubeconfig "$KUBECONFIG" --namespace "$system" \
 		--callback-bind-address "127.0.0.1:$callbacks" \
 		--metrics-bind-address "127.0.0.1:$metrics" \
 		--health-probe-bind-address "127.0.0.1:$health"
-
-	step "An OpenIM server to expect callbacks from, and a GroupSync that mirrors its groups into ConfigMaps"
-	"$kubectl" get namespace "$namespace" >/dev/null 2>&1 || show "$kubectl" create namespace "$namespace"
-	show "$kubectl" apply --server-side --kustomize config/samples
 	show "$kubectl" wait --for=condition=Ready --timeout=60s "openimserver/$server" --namespace "$namespace"
 
 	step "OpenIM tells of a group: the callback of its documentation"
 	local url=http://127.0.0.1:$callbacks/callbacks/$namespace/$server
-	echo "\$ bin/groupinfo-operator send --dialect documented-nested --url $url/TOKEN"
-	bin/groupinfo-operator send --dialect documented-nested --url "$url/$(token)"
+	# In the environment, since other users of the machine can read command lines.
+	echo "\$ GROUPINFO_CALLBACK_URL=$url/TOKEN bin/groupinfo-operator send --dialect documented-nested"
+	GROUPINFO_CALLBACK_URL=$url/$(token) bin/groupinfo-operator send --dialect documented-nested
 
 	step "The group is an object"
 	wait_for_groupinfo

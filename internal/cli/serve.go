@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -117,7 +118,7 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) erro
 	if err != nil {
 		return fmt.Errorf("set up the process: %w", err)
 	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
 		return err
 	}
 	verifierSecret := client.ObjectKey{Namespace: o.namespace, Name: verifier.SecretName}

@@ -29,7 +29,7 @@ type Options struct {
 
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=groupinfo-operator-system,resources=leases,verbs=get;create;update;patch
 
-// Setup adds all controllers to the manager, which must have been made with ManagerOptions. The Lease is for the leader
+// Setup adds all controllers to the manager, which must have been made with CacheOptions. The Lease is for the leader
 // election.
 func Setup(mgr manager.Manager, options Options) error {
 	if err := openimserver.Setup(mgr, options.Verifiers, options.VerifierSecret, options.Now); err != nil {
@@ -44,15 +44,16 @@ func Setup(mgr manager.Manager, options Options) error {
 	return nil
 }
 
-// ManagerOptions returns what the controllers need of their manager: a cache that holds of ConfigMaps only those that a
-// GroupSync keeps, no history of GroupInfos, and of Secrets and ConfigMaps nothing but the metadata.
-func ManagerOptions() (cache.Options, client.Options) {
+// CacheOptions returns what the controllers need of their manager's cache: of ConfigMaps only those that a GroupSync keeps,
+// and no history of GroupInfos. Of Secrets and ConfigMaps the controllers watch nothing but the metadata; whole ones they
+// read from the API server.
+func CacheOptions() cache.Options {
 	kept, err := labels.NewRequirement(openimv1.LabelGroupSync, selection.Exists, nil)
 	if err != nil {
 		// The label is a constant.
 		panic(err)
 	}
-	cacheOptions := cache.Options{
+	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.ConfigMap{}: {
@@ -63,11 +64,6 @@ func ManagerOptions() (cache.Options, client.Options) {
 			&openimv1.GroupInfo{}: {Transform: stripHistory},
 		},
 	}
-	clientOptions := client.Options{Cache: &client.CacheOptions{
-		// Reading one whole Secret or ConfigMap through the cache would start to hold them all.
-		DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}},
-	}}
-	return cacheOptions, clientOptions
 }
 
 // stripHistory leaves out of the cache what no controller reads.

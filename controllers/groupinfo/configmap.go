@@ -25,8 +25,10 @@ const FieldManager = "groupinfo-operator"
 
 // configMaps keeps the ConfigMaps of GroupSyncs with a ConfigMap target.
 type configMaps struct {
-	// client reads ConfigMaps' metadata from the cache and whole ones from the API server.
+	// client reads ConfigMaps' metadata from the cache.
 	client client.Client
+	// live reads from the API server.
+	live client.Reader
 	// writes outweigh the cache until it shows them.
 	writes *ownwrites.Writes
 }
@@ -108,7 +110,7 @@ func (c *configMaps) ensure(ctx context.Context, want desired, expectForeign boo
 			}
 		}
 		// Only now is it sure that the name is taken, and not by something that the cache should show.
-		if known, err = c.live(ctx, want.key); err != nil {
+		if known, err = c.look(ctx, want.key); err != nil {
 			return err
 		} else if known == nil {
 			return c.create(ctx, want)
@@ -232,25 +234,23 @@ func (c *configMaps) prune(ctx context.Context, group client.ObjectKey, syncs []
 
 // cached returns the metadata of the ConfigMap as the cache shows it, or nil. Objects without our label are not in it.
 func (c *configMaps) cached(ctx context.Context, key client.ObjectKey) (*metav1.PartialObjectMetadata, error) {
-	object := &metav1.PartialObjectMetadata{}
-	object.SetGroupVersionKind(configMapKind)
-	if err := c.client.Get(ctx, key, object); apierrors.IsNotFound(err) {
-		return nil, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("look up ConfigMap/%s: %w", key.Name, err)
-	}
-	return object, nil
+	return metadataOf(ctx, c.client, key)
 }
 
-// live returns the metadata of the ConfigMap as the API server has it, or nil.
-func (c *configMaps) live(ctx context.Context, key client.ObjectKey) (*metav1.PartialObjectMetadata, error) {
-	object := &corev1.ConfigMap{}
-	if err := c.client.Get(ctx, key, object); apierrors.IsNotFound(err) {
+// look returns the metadata of the ConfigMap as the API server has it, or nil.
+func (c *configMaps) look(ctx context.Context, key client.ObjectKey) (*metav1.PartialObjectMetadata, error) {
+	return metadataOf(ctx, c.live, key)
+}
+
+func metadataOf(ctx context.Context, reader client.Reader, key client.ObjectKey) (*metav1.PartialObjectMetadata, error) {
+	object := &metav1.PartialObjectMetadata{}
+	object.SetGroupVersionKind(configMapKind)
+	if err := reader.Get(ctx, key, object); apierrors.IsNotFound(err) {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("read ConfigMap/%s: %w", key.Name, err)
 	}
-	return &metav1.PartialObjectMetadata{ObjectMeta: object.ObjectMeta}, nil
+	return object, nil
 }
 
 func isControlledBy(object *metav1.PartialObjectMetadata, owner types.UID) bool {

@@ -37,7 +37,7 @@ func Setup(mgr manager.Manager, now func() time.Time) error {
 		Client:       mgr.GetClient(),
 		Recorder:     mgr.GetEventRecorder("groupinfo-operator"),
 		Now:          now,
-		configMaps:   &configMaps{client: mgr.GetClient(), writes: ownwrites.New(now)},
+		configMaps:   &configMaps{client: mgr.GetClient(), live: mgr.GetAPIReader(), writes: ownwrites.New(now)},
 		statusWrites: ownwrites.New(now),
 	}
 	kept := &metav1.PartialObjectMetadata{}

@@ -103,11 +103,9 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) erro
 	if err != nil {
 		return err
 	}
-	cacheOptions, clientOptions := controllers.ManagerOptions()
 	mgr, err := manager.New(clientConfig, manager.Options{
 		Scheme:                        scheme,
-		Cache:                         cacheOptions,
-		Client:                        clientOptions,
+		Cache:                         controllers.CacheOptions(),
 		Metrics:                       server.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress:        o.probeAddress,
 		LeaderElection:                o.leaderElection,

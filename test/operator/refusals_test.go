@@ -26,6 +26,7 @@ var _ = Describe("Bad input", func() {
 			o := newOpenIM(ctx)
 			o.tell(ctx, setGroupInfoEx, testdata("set-ex.server.json"))
 			before := o.group(ctx, "G002")
+			awaitReady(ctx, before)
 
 			r := o.send(ctx, receivers[0], method, o.path(rest), contentType, strings.NewReader(body))
 

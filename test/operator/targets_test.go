@@ -48,7 +48,8 @@ var _ = Describe("A GroupSync with a ConfigMap target", func() {
 	It("makes the group ready, as kubectl wait sees it", func(ctx SpecContext) {
 		kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=30s", "-n", o.namespace, "groupinfo/g1")
 		Eventually(ctx, ready(ctx, sync)).Should(Equal("True/AllSynced"))
-		Expect(kubectl(ctx, "get", "gsync", "-n", o.namespace)).To(MatchRegexp(`(?m)^mirror +True +1 +1 +0 `))
+		Eventually(ctx, func() string { return kubectl(ctx, "get", "gsync", "-n", o.namespace) }).
+			Should(MatchRegexp(`(?m)^mirror +True +1 +1 +0 `))
 		Expect(kubectl(ctx, "get", "gi", "-n", o.namespace)).To(MatchRegexp(`(?m)^g1 +g1 +A .*True `))
 		Expect(o.group(ctx, "g1").Status.Syncs).To(ConsistOf(And(
 			HaveField("Name", "mirror"), HaveField("State", openimv1.SyncStateSynced), HaveField("Target", "ConfigMap/mirror.g1"))))

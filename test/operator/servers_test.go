@@ -65,7 +65,7 @@ var _ = Describe("An OpenIMServer", func() {
 		o := newOpenIM(ctx)
 		server := demo(o)
 		Expect(env.Client.Get(ctx, client.ObjectKeyFromObject(server), server)).To(Succeed())
-		server.Spec.Callbacks.SecretRef = &openimv1.SecretReference{Name: "mine"}
+		server.Spec.Callbacks.SecretRef = openimv1.SecretReference{Name: "mine"}
 		Expect(env.Client.Update(ctx, server)).To(Succeed())
 		Eventually(ctx, ready(ctx, server)).Should(Equal("False/SecretNotFound"))
 		Eventually(ctx, statusWith(ctx, o, o.token)).Should(Equal(http.StatusUnauthorized))

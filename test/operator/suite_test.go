@@ -69,6 +69,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 // process is one running process of the operator.
 type process struct {
 	session *gexec.Session
+	args    []string
 	// callbacks, probes and metrics are the base URLs of its listeners.
 	callbacks, probes, metrics string
 }
@@ -79,19 +80,16 @@ func start(role, user string) *process {
 	kubeconfig, err := env.Kubeconfig(user)
 	Expect(err).NotTo(HaveOccurred())
 	p := &process{probes: freeAddress(), metrics: freeAddress()}
-	args := []string{
+	p.args = []string{
 		role, "--kubeconfig", kubeconfig,
 		"--health-probe-bind-address", p.probes, "--metrics-bind-address", p.metrics, "--zap-devel", "--zap-log-level=debug",
 	}
 	if role != "controller" {
 		p.callbacks = freeAddress()
-		args = append(args, "--callback-bind-address", p.callbacks)
+		p.args = append(p.args, "--callback-bind-address", p.callbacks)
 	}
-	p.session = launch(args...)
-	DeferCleanup(func(ctx SpecContext) {
-		p.session.Terminate()
-		Eventually(ctx, p.session).Should(gexec.Exit(0), "a clean end")
-	})
+	p.session = launch(p.args...)
+	DeferCleanup(func(ctx SpecContext) { p.stop(ctx) })
 	return p
 }
 

@@ -89,6 +89,7 @@ var _ = Describe("A GroupSync with a ConfigMap target", func() {
 				g.Expect(object.BinaryData).To(BeEmpty())
 				g.Expect(object.Labels).To(HaveKeyWithValue(openimv1.LabelGroupInfo, "g1"))
 				g.Expect(object.Labels).To(HaveKeyWithValue(openimv1.LabelGroupSync, "mirror"))
+				g.Expect(object.Annotations).To(HaveKey(openimv1.AnnotationContentHash))
 			}).Should(Succeed())
 		}
 	},

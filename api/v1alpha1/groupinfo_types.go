@@ -298,7 +298,8 @@ type GroupInfo struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
 
-	// spec is the group as OpenIM last told it.
+	// spec is the group as OpenIM last told it. A field that is absent was never told; a text field that is present and
+	// empty was cleared. The operator writes it: a change made here is undone by the next callback that tells of the field.
 	//
 	// +required
 	Spec GroupInfoSpec `json:"spec,omitempty,omitzero"`

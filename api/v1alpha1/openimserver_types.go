@@ -22,7 +22,7 @@ type CallbacksSpec struct {
 	// creates a Secret <name>-callback-token with a random token.
 	//
 	// +optional
-	SecretRef *SecretReference `json:"secretRef,omitempty"`
+	SecretRef SecretReference `json:"secretRef,omitempty,omitzero"`
 }
 
 // OpenIMServerSpec describes an OpenIM deployment.

@@ -43,8 +43,11 @@ type desired struct {
 	hash        string
 }
 
-// desire computes the ConfigMap for the group. Names of GroupSyncs and GroupInfos are DNS labels, which hold no dot, so no
-// two pairs share a name.
+// configMapName returns the name of a group's ConfigMap. Names of GroupSyncs and GroupInfos are DNS labels, which hold no
+// dot, so no two pairs share one.
+func configMapName(sync *openimv1.GroupSync, group string) string { return sync.Name + "." + group }
+
+// desire computes the ConfigMap for the group.
 func desire(sync *openimv1.GroupSync, group *openimv1.GroupInfo) (desired, error) {
 	data, err := content(group.Spec, sync.Spec.Target.ConfigMap.Format)
 	if err != nil {
@@ -55,7 +58,7 @@ func desire(sync *openimv1.GroupSync, group *openimv1.GroupInfo) (desired, error
 		return desired{}, err
 	}
 	return desired{
-		key: client.ObjectKey{Namespace: group.Namespace, Name: sync.Name + "." + group.Name},
+		key: client.ObjectKey{Namespace: group.Namespace, Name: configMapName(sync, group.Name)},
 		labels: map[string]string{
 			openimv1.LabelGroupSync: sync.Name,
 			openimv1.LabelGroupInfo: group.Name,
@@ -218,8 +221,9 @@ func (c *configMaps) prune(ctx context.Context, group client.ObjectKey, syncs []
 	for i := range kept.Items {
 		object := &kept.Items[i]
 		owner := slices.IndexFunc(syncs, func(sync openimv1.GroupSync) bool { return isControlledBy(object, sync.UID) })
-		// Without an owner it is somebody else's by now; with one that is gone the garbage collector takes it.
-		if owner < 0 || !remove(&syncs[owner]) || !object.DeletionTimestamp.IsZero() {
+		// Without an owner it is somebody else's by now; with one that is gone the garbage collector takes it. One of another
+		// name is another group's, and its label was changed.
+		if owner < 0 || object.Name != configMapName(&syncs[owner], group.Name) || !remove(&syncs[owner]) || !object.DeletionTimestamp.IsZero() {
 			continue
 		}
 		key := client.ObjectKeyFromObject(object)

@@ -20,7 +20,8 @@ type GroupInfoApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object metadata. The name is derived from spec.groupID by the operator.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is the group as OpenIM last told it.
+	// spec is the group as OpenIM last told it. A field that is absent was never told; a text field that is present and
+	// empty was cleared. The operator writes it: a change made here is undone by the next callback that tells of the field.
 	Spec *GroupInfoSpecApplyConfiguration `json:"spec,omitempty"`
 	// history holds the latest changes that OpenIM reported, newest first.
 	History []HistoryEntryApplyConfiguration `json:"history,omitempty"`

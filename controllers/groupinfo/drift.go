@@ -27,7 +27,7 @@ func writers(object *metav1.PartialObjectMetadata) map[dataKey][]string {
 			Data       map[string]json.RawMessage `json:"f:data"`
 			BinaryData map[string]json.RawMessage `json:"f:binaryData"`
 		}
-		if err := json.Unmarshal(entry.FieldsV1.Raw, &fields); err != nil {
+		if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields); err != nil {
 			// A record that cannot be read vouches for nothing: the keys look as if nobody had written them.
 			continue
 		}

@@ -170,8 +170,9 @@ type totals struct{ matched, synced, failing int32 }
 
 // count sums up what the groups that the GroupSync selects say of it.
 func count(name string, groups []openimv1.GroupInfo) totals {
-	t := totals{matched: int32(len(groups))}
+	var t totals
 	for i := range groups {
+		t.matched++
 		for _, entry := range groups[i].Status.Syncs {
 			switch {
 			case entry.Name != name:

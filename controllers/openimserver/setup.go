@@ -36,7 +36,11 @@ func Setup(mgr manager.Manager, verifiers cache.Cache, verifierSecret client.Obj
 		statusWrites:   ownwrites.New(now),
 	}
 	err := mgr.GetFieldIndexer().IndexField(context.Background(), &openimv1.OpenIMServer{}, secretIndex, func(object client.Object) []string {
-		name, _ := secretName(object.(*openimv1.OpenIMServer))
+		server, ok := object.(*openimv1.OpenIMServer)
+		if !ok {
+			return nil
+		}
+		name, _ := secretName(server)
 		return []string{name}
 	})
 	if err != nil {

@@ -27,8 +27,8 @@ var unescaped = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 
 // secretName returns the name of the Secret with the server's tokens, and whether the user chose it.
 func secretName(server *openimv1.OpenIMServer) (name string, chosen bool) {
-	if ref := server.Spec.Callbacks.SecretRef; ref != nil {
-		return ref.Name, true
+	if name := server.Spec.Callbacks.SecretRef.Name; name != "" {
+		return name, true
 	}
 	return server.Name + "-callback-token", false
 }

@@ -128,7 +128,7 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) erro
 		return err
 	}
 	if does.receiver {
-		if err := addReceiver(mgr, verifiers, verifierSecret, o.callbackAddress); err != nil {
+		if err := addReceiver(ctx, mgr, verifiers, verifierSecret, o.callbackAddress); err != nil {
 			return fmt.Errorf("set up the receiver: %w", err)
 		}
 	}
@@ -142,7 +142,7 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) erro
 }
 
 // addReceiver adds the HTTP server for callbacks, and what it needs, to the manager.
-func addReceiver(mgr manager.Manager, verifiers cache.Cache, verifierSecret client.ObjectKey, address string) error {
+func addReceiver(ctx context.Context, mgr manager.Manager, verifiers cache.Cache, verifierSecret client.ObjectKey, address string) error {
 	// A client without a cache: a merge must start from what the API server has.
 	live, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
 	if err != nil {
@@ -157,7 +157,7 @@ func addReceiver(mgr manager.Manager, verifiers cache.Cache, verifierSecret clie
 		Log:      log,
 		Registry: metrics.Registry,
 	})
-	listener, err := net.Listen("tcp", address)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen for callbacks: %w", err)
 	}

@@ -26,11 +26,11 @@ const FieldManager = "groupinfo-operator-groups"
 type Result string
 
 const (
-	// Created: the object was missing.
+	// Created means that the object was missing.
 	Created Result = "created"
-	// Patched: the object learned something.
+	// Patched means that the object learned something.
 	Patched Result = "patched"
-	// Unchanged: the object knew it all, and nothing was written.
+	// Unchanged means that the object knew it all, and nothing was written.
 	Unchanged Result = "unchanged"
 )
 

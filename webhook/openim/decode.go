@@ -338,7 +338,7 @@ func number[T int32 | int64](d *decoder, key string, bits int, p **T) error {
 		n, err := strconv.ParseInt(string(raw[:min(len(raw), longest)]), 10, bits)
 		if err != nil || len(raw) > longest {
 			d.note(KindOutOfRange, key, "must fit in "+strconv.Itoa(bits)+" bits")
-			return nil
+			return nil //nolint:nilerr // noted for the end of the walk, like all trouble with a field's meaning
 		}
 		v := T(n)
 		*p = &v

@@ -2,6 +2,7 @@ package openim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,11 +15,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-func golden(t testing.TB, name string) []byte {
-	t.Helper()
+func golden(tb testing.TB, name string) []byte {
+	tb.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
@@ -500,7 +501,7 @@ func TestDecodeRefuses(t *testing.T) {
 			if diff := cmp.Diff(Callback{}, cb); diff != "" {
 				t.Errorf("refused, and yet a callback: (-want +got)\n%s", diff)
 			}
-			got, ok := err.(*Error)
+			got, ok := errors.AsType[*Error](err)
 			if !ok {
 				t.Fatalf("error is %T: %v", err, err)
 			}

@@ -3,6 +3,7 @@ package openim
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -94,7 +95,7 @@ func FuzzDecode(f *testing.F) {
 // refused checks what every error promises.
 func refused(t *testing.T, err error, body []byte) {
 	t.Helper()
-	e, ok := err.(*Error)
+	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		t.Fatalf("error is %T: %v", err, err)
 	}

@@ -28,8 +28,8 @@ help: ## Show this help
 ##@ Try it
 
 .PHONY: demo
-demo: build ## Run a real Kubernetes and the operator on this machine, and play a callback to it
-	@hack/demo.sh start
+demo: build ## Run a real Kubernetes and the operator on this machine, and play a callback to it (or in your cluster: make demo KUBECONFIG=file)
+	@DEMO_KUBECONFIG="$(if $(filter command line,$(origin KUBECONFIG)),$(KUBECONFIG))" hack/demo.sh start
 
 .PHONY: demo-stop
 demo-stop: ## Stop the demo and remove everything it started

@@ -50,17 +50,22 @@ start() {
 	fi
 	trap failed EXIT
 
-	step "A control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler"
-	show hack/cluster.sh up --dir "$dir"
+	if [[ -n ${DEMO_KUBECONFIG-} ]]; then
+		step "Your cluster"
+		show hack/cluster.sh up --dir "$dir" --kubeconfig "$DEMO_KUBECONFIG"
+	else
+		step "A control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler"
+		show hack/cluster.sh up --dir "$dir"
+	fi
 	export KUBECONFIG=$dir/kubeconfig
 
 	step "The operator's types"
 	show "$kubectl" apply --server-side --kustomize config/crd
 	show "$kubectl" wait --for=condition=Established --timeout=60s crd --all
-	show "$kubectl" create namespace "$system"
+	create_namespace "$system"
 
 	step "An OpenIM server to expect callbacks from, and a GroupSync that mirrors its groups into ConfigMaps"
-	"$kubectl" get namespace "$namespace" >/dev/null 2>&1 || show "$kubectl" create namespace "$namespace"
+	create_namespace "$namespace"
 	show "$kubectl" apply --server-side --kustomize config/samples
 
 	local callbacks metrics health
@@ -120,6 +125,13 @@ Stop everything, and remove it:
 MESSAGE
 }
 
+# create_namespace creates a namespace if there is none, and notes that it is ours to remove.
+create_namespace() {
+	"$kubectl" get namespace "$1" >/dev/null 2>&1 && return
+	show "$kubectl" create namespace "$1"
+	echo "$1" >>"$dir/namespaces"
+}
+
 # wait_for_groupinfo waits until there is one at all: kubectl wait --all is content with none.
 wait_for_groupinfo() {
 	local deadline=$((SECONDS + 60))
@@ -132,7 +144,26 @@ wait_for_groupinfo() {
 	done
 }
 
-stop() { hack/cluster.sh down --dir "$dir"; }
+stop() {
+	if [[ -f $dir/kubeconfig && -n $(find "$dir" -maxdepth 1 -name cluster.json -exec grep -l '"elsewhere":true' {} +) ]]; then
+		clean_up_elsewhere
+	fi
+	hack/cluster.sh down --dir "$dir"
+}
+
+# clean_up_elsewhere removes from the user's cluster what the demo made there. The types stay: with them every group of
+# that cluster would go.
+clean_up_elsewhere() {
+	export KUBECONFIG=$dir/kubeconfig
+	show "$kubectl" delete --kustomize config/samples --ignore-not-found
+	local created
+	if [[ -s $dir/namespaces ]]; then
+		while IFS= read -r created; do
+			show "$kubectl" delete namespace "$created" --ignore-not-found
+		done <"$dir/namespaces"
+	fi
+	echo "The types stay; remove them, and every object of them, with kubectl delete --kustomize config/crd"
+}
 
 case ${1-} in
 start | stop) "$1" ;;

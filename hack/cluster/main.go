@@ -105,10 +105,15 @@ func up(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		options.APIServerArgs = append(options.APIServerArgs, arg)
 		return nil
 	})
+	flags.StringVar(&options.Kubeconfig, "kubeconfig", "", "use the cluster that this file names instead of starting one")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	assets, err := ensure(ctx, nil, stderr)
+	var needed []string
+	if options.Kubeconfig != "" {
+		needed = []string{"kubectl"}
+	}
+	assets, err := ensure(ctx, needed, stderr)
 	if err != nil {
 		return err
 	}

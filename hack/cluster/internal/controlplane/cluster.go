@@ -29,6 +29,8 @@ const (
 	stopGrace = 10 * time.Second
 	// logTail is how many lines of a log are shown when its component has died.
 	logTail = 20
+	// probeTimeout bounds one look at a readiness endpoint.
+	probeTimeout = 5 * time.Second
 
 	stateFile  = "cluster.json" // marks a directory as a cluster's, so that nothing else is ever removed
 	runDir     = "run"
@@ -46,6 +48,8 @@ type Options struct {
 	AuditPolicy string
 	// APIServerArgs are added to the API server's flags.
 	APIServerArgs []string
+	// Kubeconfig names a cluster that runs elsewhere. None is started then: programs run beside that one.
+	Kubeconfig string
 }
 
 // Program is something that runs beside a cluster and ends with it.
@@ -70,6 +74,8 @@ type Cluster struct {
 type state struct {
 	Address string `json:"address"`
 	Ports   ports  `json:"ports"`
+	// Elsewhere is true where the user named a cluster: no component of it is ours to start or stop.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
 // Open returns the cluster of a directory, which need not exist yet.
@@ -102,8 +108,8 @@ func (c *Cluster) Up(ctx context.Context, options Options, progress io.Writer) e
 		return err
 	}
 	if len(running) > 0 {
-		if !c.complete(running) {
-			return fmt.Errorf("the cluster in %s runs only in part (running: %s; ended: %s): stop it with the down command first",
+		if !c.complete(running) || c.state.Elsewhere != (options.Kubeconfig != "") {
+			return fmt.Errorf("the cluster in %s runs only in part, or is another one (running: %s; ended: %s): stop it with the down command first",
 				c.dir, names(running), names(gone))
 		}
 		fmt.Fprintf(progress, "cluster: already running in %s\n", c.dir)
@@ -111,6 +117,10 @@ func (c *Cluster) Up(ctx context.Context, options Options, progress io.Writer) e
 	}
 	if err := c.prepare(&options); err != nil {
 		return err
+	}
+	if c.state.Elsewhere {
+		fmt.Fprintf(progress, "cluster: using the one that %s names\n", options.Kubeconfig)
+		return nil
 	}
 	start := time.Now()
 	if err := c.start(ctx, options, progress); err != nil {
@@ -147,7 +157,11 @@ func (c *Cluster) Start(ctx context.Context, program Program, progress io.Writer
 	if err != nil {
 		return err
 	}
-	if !c.complete(running) {
+	exists, err := c.exists()
+	if err != nil {
+		return err
+	}
+	if !exists || !c.complete(running) {
 		return fmt.Errorf("no complete cluster runs in %s", c.dir)
 	}
 	if slices.ContainsFunc(running, func(p process.Process) bool { return p.Name == program.Name }) {
@@ -157,10 +171,7 @@ func (c *Cluster) Start(ctx context.Context, program Program, progress io.Writer
 	if err != nil {
 		return err
 	}
-	client, err := c.httpClient()
-	if err != nil {
-		return err
-	}
+	client := &http.Client{Timeout: probeTimeout}
 	err = c.startOne(ctx, client, path, component{name: program.Name, args: program.Args, readyURL: program.ReadyURL}, progress)
 	if err != nil {
 		return errors.Join(err, c.stop(context.WithoutCancel(ctx), program.Name))
@@ -168,8 +179,11 @@ func (c *Cluster) Start(ctx context.Context, program Program, progress io.Writer
 	return nil
 }
 
-// complete reports whether every component is among the running processes.
+// complete reports whether every component is among the running processes. A cluster that runs elsewhere has none.
 func (c *Cluster) complete(running []process.Process) bool {
+	if c.state.Elsewhere {
+		return true
+	}
 	return !slices.ContainsFunc(c.components(Options{}), func(component component) bool {
 		return !slices.ContainsFunc(running, func(p process.Process) bool { return p.Name == component.name })
 	})
@@ -187,10 +201,17 @@ func (c *Cluster) Status(out io.Writer) error {
 	for _, p := range gone {
 		fmt.Fprintf(out, "%-24s ended    see %s\n", p.Name, c.log(p.Name))
 	}
-	if !c.complete(running) {
+	exists, err := c.exists()
+	if err != nil {
+		return err
+	}
+	if !exists || !c.complete(running) {
 		return fmt.Errorf("no complete cluster runs in %s", c.dir)
 	}
-	fmt.Fprintf(out, "API server: %s\nkubeconfig: %s\n", c.url(c.state.Ports.APIServer), c.Kubeconfig())
+	if !c.state.Elsewhere {
+		fmt.Fprintf(out, "API server: %s\n", c.url(c.state.Ports.APIServer))
+	}
+	fmt.Fprintf(out, "kubeconfig: %s\n", c.Kubeconfig())
 	if len(gone) > 0 {
 		return fmt.Errorf("not running any more: %s", names(gone))
 	}
@@ -224,7 +245,7 @@ func (c *Cluster) prepare(options *Options) error {
 			return err
 		}
 	}
-	c.state.Address = "127.0.0.1"
+	c.state = state{Address: "127.0.0.1", Elsewhere: options.Kubeconfig != ""}
 	if c.state.Ports, err = choosePorts(c.state.Address); err != nil {
 		return err
 	}
@@ -250,10 +271,26 @@ func (c *Cluster) prepare(options *Options) error {
 	if err := os.Symlink(options.Assets, c.path(assetsLink)); err != nil {
 		return err
 	}
+	if c.state.Elsewhere {
+		return c.adoptKubeconfig(filepath.Join(options.Assets, "kubectl"), options.Kubeconfig)
+	}
 	if err := c.prepareAudit(options); err != nil {
 		return err
 	}
 	return c.writePKI()
+}
+
+// adoptKubeconfig writes the current context of a user's kubeconfig to where that of a cluster of ours would be. Its
+// certificates go into the file: their paths may be relative to where the original stands.
+func (c *Cluster) adoptKubeconfig(kubectl, file string) error {
+	var problem bytes.Buffer
+	view := exec.Command(kubectl, "config", "view", "--kubeconfig="+file, "--raw", "--flatten", "--minify")
+	view.Stderr = &problem
+	content, err := view.Output()
+	if err != nil {
+		return fmt.Errorf("read %s: %w: %s", file, err, bytes.TrimSpace(problem.Bytes()))
+	}
+	return os.WriteFile(c.Kubeconfig(), content, 0o600)
 }
 
 func (c *Cluster) prepareAudit(options *Options) (err error) {
@@ -355,7 +392,7 @@ func (c *Cluster) httpClient() (*http.Client, error) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	return &http.Client{
-		Timeout: 5 * time.Second,
+		Timeout: probeTimeout,
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{
 			RootCAs:      roots,
 			Certificates: []tls.Certificate{admin},

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -69,11 +70,7 @@ func Start() (*Environment, error) {
 		return nil, err
 	}
 	e := &Environment{Assets: assets, Root: root, dir: dir}
-	e.env = &envtest.Environment{
-		CRDDirectoryPaths:     []string{filepath.Join(root, "config", "crd", "bases")},
-		ErrorIfCRDPathMissing: true,
-		BinaryAssetsDirectory: assets,
-	}
+	e.env = &envtest.Environment{BinaryAssetsDirectory: assets}
 	e.env.ControlPlane.GetAPIServer().Configure().
 		Append("audit-policy-file", policy).
 		Append("audit-log-path", e.auditLog())
@@ -87,10 +84,32 @@ func Start() (*Environment, error) {
 			return nil, errors.Join(err, e.Stop())
 		}
 	}
+	if err := e.installCRDs(); err != nil {
+		return nil, errors.Join(err, e.Stop())
+	}
 	if e.Client, err = client.New(e.Config, client.Options{Scheme: scheme}); err != nil {
 		return nil, errors.Join(err, e.Stop())
 	}
 	return e, nil
+}
+
+// installCRDs installs the CRDs as users do: by server-side apply.
+func (e *Environment) installCRDs() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, args := range [][]string{
+		{"apply", "--server-side", "--kustomize", filepath.Join(e.Root, "config", "crd")},
+		{"wait", "--for=condition=Established", "--timeout=50s", "crd", "--all"},
+	} {
+		cmd, err := e.Kubectl(ctx, args...)
+		if err != nil {
+			return err
+		}
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("install the CRDs: %w: %s", err, output)
+		}
+	}
+	return nil
 }
 
 // StartControllerManager runs the garbage collector and the namespace controller.

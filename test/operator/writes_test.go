@@ -106,7 +106,10 @@ var _ = Describe("The API server", func() {
 		}
 		sync := &openimv1.GroupSync{}
 		sync.Namespace, sync.Name = o.namespace, "keys"
-		Eventually(ctx, ready(ctx, sync)).Should(Equal("True/AllSynced"))
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(ready(ctx, sync)()).To(Equal("True/AllSynced"))
+			g.Expect(sync.Status.Synced).To(HaveValue(BeEquivalentTo(groups)))
+		}).Should(Succeed())
 
 		start := mark()
 		controller.restart(ctx)

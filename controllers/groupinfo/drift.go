@@ -48,7 +48,8 @@ func writers(object *metav1.PartialObjectMetadata) map[dataKey][]string {
 }
 
 // inStep reports whether the ConfigMap is as it should be, as far as its metadata tells: our content by its hash, every key
-// written by us alone, and labels as they should be.
+// written by us and no other key, and labels as they should be. Who writes the value that a key has already is a writer of
+// it as well, so others beside us have changed nothing.
 func inStep(object *metav1.PartialObjectMetadata, want desired) bool {
 	if !contains(object.Labels, want.labels) || !contains(object.Annotations, want.annotations) {
 		return false
@@ -58,8 +59,7 @@ func inStep(object *metav1.PartialObjectMetadata, want desired) bool {
 		return false
 	}
 	for name := range want.data {
-		by := written[dataKey{name: name}]
-		if len(by) == 0 || slices.ContainsFunc(by, func(manager string) bool { return manager != FieldManager }) {
+		if !slices.Contains(written[dataKey{name: name}], FieldManager) {
 			return false
 		}
 	}

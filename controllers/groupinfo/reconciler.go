@@ -128,37 +128,48 @@ func (r *Reconciler) writeTargets(ctx context.Context, s *scope) error {
 		}
 		before := findSync(s.group.Status.Syncs, sync.Name)
 		err = r.configMaps.ensure(ctx, want, before != nil && before.State == openimv1.SyncStateConflict)
-		outcome := openimv1.GroupInfoSyncStatus{
-			Name:               sync.Name,
-			State:              openimv1.SyncStateSynced,
-			Target:             want.target(),
-			ContentHash:        want.hash,
-			LastTransitionTime: metav1.NewTime(r.Now().Truncate(time.Second)),
-		}
-		switch conflict, isConflict := errors.AsType[*conflictError](err); {
-		case isConflict:
-			outcome.State = openimv1.SyncStateConflict
-			outcome.Message = conflict.Error()
+		outcome := outcomeOf(err, sync.Name, want, before, r.Now())
+		switch outcome.State {
+		case openimv1.SyncStateConflict:
 			s.result.RequeueAfter = conflictRecheck
-		case err != nil:
-			outcome.State = openimv1.SyncStateFailed
-			outcome.Message = fmt.Sprintf("%s could not be written (%s); the operator tries again", want.target(), apierr.Reason(err))
+		case openimv1.SyncStateFailed:
 			failures = append(failures, err)
-		}
-		if outcome.State != openimv1.SyncStateSynced {
-			outcome.Message = conditions.Truncate(outcome.Message, maxSyncMessageBytes)
-			// What the target holds is what it held before.
-			outcome.ContentHash = ""
-			if before != nil {
-				outcome.ContentHash = before.ContentHash
-			}
-		}
-		if before != nil && before.State == outcome.State {
-			outcome.LastTransitionTime = before.LastTransitionTime
 		}
 		s.outcomes = append(s.outcomes, outcome)
 	}
 	return errors.Join(failures...)
+}
+
+// outcomeOf returns the entry in status.syncs for an attempt to bring a target in step that ended with err. before is the
+// entry for the previous attempt, or nil.
+func outcomeOf(err error, sync string, want desired, before *openimv1.GroupInfoSyncStatus, now time.Time) openimv1.GroupInfoSyncStatus {
+	outcome := openimv1.GroupInfoSyncStatus{
+		Name:               sync,
+		State:              openimv1.SyncStateSynced,
+		Target:             want.target(),
+		ContentHash:        want.hash,
+		LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
+	}
+	switch conflict, isConflict := errors.AsType[*conflictError](err); {
+	case isConflict:
+		outcome.State = openimv1.SyncStateConflict
+		outcome.Message = conflict.Error()
+	case err != nil:
+		outcome.State = openimv1.SyncStateFailed
+		outcome.Message = fmt.Sprintf("%s could not be written (%s); the operator tries again", want.target(), apierr.Reason(err))
+	}
+	if outcome.State != openimv1.SyncStateSynced {
+		outcome.Message = conditions.Truncate(outcome.Message, maxSyncMessageBytes)
+		// What the target holds is what it held before.
+		outcome.ContentHash = ""
+		if before != nil {
+			outcome.ContentHash = before.ContentHash
+		}
+	}
+	if before != nil && before.State == outcome.State {
+		outcome.LastTransitionTime = before.LastTransitionTime
+	}
+	return outcome
 }
 
 // pruneTargets removes the targets of GroupSyncs that do not select the group any more.

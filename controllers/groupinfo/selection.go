@@ -22,7 +22,7 @@ func Suspended(sync *openimv1.GroupSync) bool {
 }
 
 // selects reports whether the GroupSync wants a target for the group. A GroupSync that cannot be understood, is suspended
-// or is being deleted wants nothing written: see also mayRemove.
+// or is being deleted wants nothing written.
 func selects(sync *openimv1.GroupSync, group *openimv1.GroupInfo) bool {
 	if !active(sync) {
 		return false

@@ -152,6 +152,15 @@ func TestJoinReportsAdvance(t *testing.T) {
 				return s
 			}(), named(at(1), "B"), false,
 		},
+		"a field that was never told, in a change that the history has outgrown": {
+			func() State {
+				s := State{}
+				for i := range stamp.HLC(MaxHistory) {
+					s.Join(Change{Stamp: at(10 + i), Spec: openimv1.GroupInfoSpec{Ex: new("e")}}.State())
+				}
+				return s
+			}(), named(at(1), "B"), true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := tc.told.Stamps.String()
@@ -174,6 +183,57 @@ func TestEqualValueStillAdvances(t *testing.T) {
 	got := mergeAll(name(at(1), "A"), name(at(3), "A"), name(at(2), "B"))
 	if diff := cmp.Diff("A", *got.Spec.GroupName); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestOperationIDIsBounded(t *testing.T) {
+	// An entry that takes as much besides the operation ID as one can.
+	whole := openimv1.GroupInfoSpec{
+		GroupName: new(""), Notification: new(""), Introduction: new(""), FaceURL: new(""), Ex: new(""),
+		NeedVerification: new(int32(0)), LookMemberInfo: new(int32(0)), ApplyMemberFriend: new(int32(0)),
+		OwnerUserID: new(""), CreatorUserID: new(""), GroupType: new(int32(0)), GroupStatus: new(int32(0)), CreateTime: new(int64(0)),
+	}
+	for name, tc := range map[string]struct {
+		operationID string
+		want        string
+	}{
+		"OpenIM's own":                      {strings.Repeat("0123abcd", 4), strings.Repeat("0123abcd", 4)},
+		"as long as may be":                 {strings.Repeat("x", 64), strings.Repeat("x", 64)},
+		"one byte longer":                   {strings.Repeat("x", 65), strings.Repeat("x", 64)},
+		"a character ends where the cut is": {strings.Repeat("x", 61) + "群群", strings.Repeat("x", 61) + "群"},
+		"a character across the cut":        {strings.Repeat("x", 62) + "群", strings.Repeat("x", 62)},
+		"escaped six times as long":         {strings.Repeat("\x00", 64), ""},
+		"a little that is escaped":          {strings.Repeat("\x00", 2), strings.Repeat("\x00", 2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			change := Change{
+				Stamp: stamp.Stamp{Rank: stamp.RankTold}, Command: "callbackAfterSetGroupInfoExCommand",
+				OperationID: tc.operationID, Received: time.UnixMilli(1_795_428_377_127), Spec: whole,
+			}
+			entry := change.State().History[0]
+			if diff := cmp.Diff(tc.want, entry.OperationID); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if n := jsonLength(entry); n > maxEntryBytes {
+				t.Errorf("the entry takes %d bytes", n)
+			}
+		})
+	}
+
+	// The bound is on the entry, to the byte: what just fits is kept.
+	fits := func(operationID string) bool {
+		c := Change{Command: strings.Repeat("c", 64), OperationID: operationID, Spec: whole}
+		return c.State().History[0].OperationID != ""
+	}
+	without := jsonLength(Change{Command: strings.Repeat("c", 64), Spec: whole}.State().History[0])
+	room := maxEntryBytes - without - len(`,"operationID":""`)
+	const nul = len(`\u0000`)
+	exactly := strings.Repeat("\x00", room/nul) + strings.Repeat("x", room%nul)
+	if len(exactly) > maxOperationIDBytes-1 {
+		t.Fatalf("an entry of %d bytes leaves room for any operation ID", without)
+	}
+	if !fits(exactly) || fits(exactly+"x") {
+		t.Errorf("%d bytes are left for the operation ID: that many are kept %v, one more is %v", room, fits(exactly), fits(exactly+"x"))
 	}
 }
 

@@ -239,16 +239,7 @@ func projection(current map[string][]byte, all []openimv1.OpenIMServer, server c
 
 // applyStatus writes the status if it says anything new.
 func (r *Reconciler) applyStatus(ctx context.Context, s *scope) error {
-	server := s.server
-	status := openimv1.OpenIMServerStatus{
-		ObservedGeneration: server.Generation,
-		TokenSecretName:    s.secretName,
-		Conditions:         conditions.New(server.Status.Conditions, server.Generation, r.Now(), s.conditions()...),
-	}
-	if len(s.tokens) > 0 {
-		// The word TOKEN stands for the token: a status is for many eyes.
-		status.CallbackPath = fmt.Sprintf("/callbacks/%s/%s/TOKEN", server.Namespace, server.Name)
-	}
+	server, status := s.server, s.status(r.Now())
 	if equality.Semantic.DeepEqual(server.Status, status) {
 		return nil
 	}
@@ -259,6 +250,21 @@ func (r *Reconciler) applyStatus(ctx context.Context, s *scope) error {
 	r.statusWrites.Record(client.ObjectKeyFromObject(server), ownwrites.Write{ResourceVersion: *applied.ResourceVersion})
 	r.tell(server, status)
 	return nil
+}
+
+// status returns what is to be told of the server.
+func (s *scope) status(now time.Time) openimv1.OpenIMServerStatus {
+	server := s.server
+	status := openimv1.OpenIMServerStatus{
+		ObservedGeneration: server.Generation,
+		TokenSecretName:    s.secretName,
+		Conditions:         conditions.New(server.Status.Conditions, server.Generation, now, s.conditions()...),
+	}
+	if len(s.tokens) > 0 {
+		// The word TOKEN stands for the token: a status is for many eyes.
+		status.CallbackPath = fmt.Sprintf("/callbacks/%s/%s/TOKEN", server.Namespace, server.Name)
+	}
+	return status
 }
 
 func statusConfiguration(status openimv1.OpenIMServerStatus) *openimac.OpenIMServerStatusApplyConfiguration {

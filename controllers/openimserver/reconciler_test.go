@@ -1,6 +1,8 @@
 package openimserver
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +73,57 @@ func TestProjection(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestStatus(t *testing.T) {
+	const token = "a-token-of-26-characters-x"
+	chosen := server("chat", "demo", 1)
+	chosen.Generation = 3
+	for name, tc := range map[string]struct {
+		scope scope
+		// path is the callback path, ready the status of Ready, and reason that of every condition.
+		path, ready, reason string
+		stalled             bool
+	}{
+		"accepting": {
+			scope{tokens: []string{token}},
+			"/callbacks/chat/demo/TOKEN", "True", openimv1.ReasonAccepting, false,
+		},
+		"one token of several is no good: the others are in force": {
+			scope{tokens: []string{token}, reason: openimv1.ReasonSecretInvalid, message: "key token-2 has fewer than 22 characters"},
+			"/callbacks/chat/demo/TOKEN", "False", openimv1.ReasonSecretInvalid, true,
+		},
+		"no token in force: there is nowhere to send callbacks": {
+			scope{reason: openimv1.ReasonSecretNotFound, message: "create it"},
+			"", "False", openimv1.ReasonSecretNotFound, true,
+		},
+		"not the active one": {
+			scope{reason: openimv1.ReasonNamespaceTaken, message: "create it elsewhere"},
+			"", "False", openimv1.ReasonNamespaceTaken, true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.scope.server, tc.scope.secretName = &chosen, "demo-callback-token"
+			got := tc.scope.status(time.Unix(9, 0))
+			if got.CallbackPath != tc.path || got.ObservedGeneration != 3 || got.TokenSecretName != "demo-callback-token" {
+				t.Errorf("status %+v", got)
+			}
+			want := map[string]string{openimv1.ConditionReady: tc.ready + " " + tc.reason}
+			if tc.stalled {
+				want[openimv1.ConditionStalled] = "True " + tc.reason
+			}
+			conditions := map[string]string{}
+			for _, c := range got.Conditions {
+				conditions[c.Type] = string(c.Status) + " " + c.Reason
+			}
+			if diff := cmp.Diff(want, conditions); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if encoded, err := json.Marshal(got); err != nil || strings.Contains(string(encoded), token) {
+				t.Errorf("the token is in the status: %s (%v)", encoded, err)
 			}
 		})
 	}

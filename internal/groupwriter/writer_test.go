@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -169,6 +171,37 @@ var _ = Describe("Writer", func() {
 		Expect(object.Labels).To(HaveKeyWithValue("team", "blue"))
 		Expect(object.Annotations[openimv1.AnnotationStamps]).To(ContainSubstring(newer))
 		Expect(object.Spec.GroupName).To(HaveValue(Equal("B")))
+	})
+
+	It("keeps the fields that a newer version of the type has", func(ctx SpecContext) {
+		By("installing the newer version")
+		crd := &unstructured.Unstructured{}
+		crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
+		crd.SetName("groupinfos.openim.io")
+		newer := client.RawPatch(types.JSONPatchType, []byte(`[{"op":"add","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/newer","value":{"type":"string","maxLength":16}}]`))
+		Expect(env.Client.Patch(ctx, crd, newer)).To(Succeed())
+
+		namespace, w := newNamespace(ctx), newWriter(env.Client)
+		Expect(w.Write(ctx, namespace, told(1, "G002", named("A")))).To(Equal(groupwriter.Created))
+		object := &unstructured.Unstructured{}
+		object.SetGroupVersionKind(openimv1.GroupVersion.WithKind("GroupInfo"))
+		object.SetNamespace(namespace)
+		object.SetName(naming.Namer{}.GroupInfo("G002"))
+		newerField := func() (string, error) {
+			value, _, err := unstructured.NestedString(object.Object, "spec", "newer")
+			return value, err
+		}
+		Eventually(ctx, func() (string, error) {
+			// The API server drops the field until it has learned of it.
+			if err := env.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"newer":"kept"}}`))); err != nil {
+				return "", err
+			}
+			return newerField()
+		}).WithTimeout(30 * time.Second).Should(Equal("kept"))
+
+		Expect(w.Write(ctx, namespace, told(2, "G002", named("B")))).To(Equal(groupwriter.Patched))
+		Expect(env.Client.Get(ctx, client.ObjectKeyFromObject(object), object)).To(Succeed())
+		Expect(newerField()).To(Equal("kept"))
 	})
 
 	It("takes the next change of every field when the stamps were spoiled", func(ctx SpecContext) {

@@ -37,6 +37,32 @@ func TestStringRoundTripsAndKeepsTheOrder(t *testing.T) {
 	})
 }
 
+// The order of the parts decides who wins, so it is written out once: each of these comes after the one before it.
+func TestCompare(t *testing.T) {
+	ascending := []Stamp{
+		{},
+		{Rank: 0, HLC: 1, Replica: 1, Sequence: 1},
+		{Rank: 0, HLC: 1, Replica: 1, Sequence: 2},
+		{Rank: 0, HLC: 1, Replica: 2, Sequence: 1},
+		{Rank: 0, HLC: 2, Replica: 1, Sequence: 1},
+		{Rank: 1, HLC: 1, Replica: 1, Sequence: 1},
+		{Rank: 2, HLC: 0, Replica: 0, Sequence: 0},
+	}
+	for i, a := range ascending {
+		for j, b := range ascending {
+			if got := a.Compare(b); (got < 0) != (i < j) || (got > 0) != (i > j) {
+				t.Errorf("%v compares %d to %v", a, got, b)
+			}
+			if got := a.After(b); got != (i > j) {
+				t.Errorf("%v after %v: %v", a, b, got)
+			}
+		}
+		if got := a.IsZero(); got != (i == 0) {
+			t.Errorf("%v is zero: %v", a, got)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":         "",

@@ -61,7 +61,7 @@ start() {
 
 	step "The operator's types"
 	show "$kubectl" apply --server-side --kustomize config/crd
-	show "$kubectl" wait --for=condition=Established --timeout=60s crd --all
+	show "$kubectl" wait --for=condition=Established --timeout=60s --filename config/crd/bases
 	create_namespace "$system"
 
 	step "An OpenIM server to expect callbacks from, and a GroupSync that mirrors its groups into ConfigMaps"

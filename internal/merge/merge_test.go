@@ -24,9 +24,9 @@ func changes(t *rapid.T) []Change {
 	stamps := rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) stamp.Stamp {
 		return stamp.Stamp{
 			Rank:     stamp.Rank(rapid.IntRange(0, 2).Draw(t, "rank")),
-			HLC:      stamp.HLC(rapid.Uint64Range(0, 3).Draw(t, "hlc")),
+			HLC:      stamp.HLC(rapid.Uint64Range(0, 2).Draw(t, "hlc")),
 			Replica:  rapid.Uint64Range(0, 2).Draw(t, "replica"),
-			Sequence: rapid.Uint64Range(1, 4).Draw(t, "sequence"),
+			Sequence: rapid.Uint64Range(1, 2).Draw(t, "sequence"),
 		}
 	}), 1, 24, func(s stamp.Stamp) stamp.Stamp { return s }).Draw(t, "stamps")
 

@@ -126,6 +126,7 @@ func TestHandler(t *testing.T) {
 	}
 	unread := func(change func(*http.Request)) func(*testing.T) *http.Request {
 		return func(t *testing.T) *http.Request {
+			t.Helper()
 			r := setEx("")
 			r.Body, r.ContentLength = io.NopCloser(untouched{t}), 100
 			change(r)

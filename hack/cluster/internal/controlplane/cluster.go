@@ -115,7 +115,7 @@ func (c *Cluster) Up(ctx context.Context, options Options, progress io.Writer) e
 		fmt.Fprintf(progress, "cluster: already running in %s\n", c.dir)
 		return nil
 	}
-	if err := c.prepare(&options); err != nil {
+	if err := c.prepare(ctx, &options); err != nil {
 		return err
 	}
 	if c.state.Elsewhere {
@@ -235,7 +235,7 @@ func (c *Cluster) exists() (bool, error) {
 }
 
 // prepare creates the directory of a new cluster, in place of one that does not run any more.
-func (c *Cluster) prepare(options *Options) error {
+func (c *Cluster) prepare(ctx context.Context, options *Options) error {
 	exists, err := c.exists()
 	if err != nil {
 		return err
@@ -272,7 +272,7 @@ func (c *Cluster) prepare(options *Options) error {
 		return err
 	}
 	if c.state.Elsewhere {
-		return c.adoptKubeconfig(filepath.Join(options.Assets, "kubectl"), options.Kubeconfig)
+		return c.adoptKubeconfig(ctx, filepath.Join(options.Assets, "kubectl"), options.Kubeconfig)
 	}
 	if err := c.prepareAudit(options); err != nil {
 		return err
@@ -282,9 +282,9 @@ func (c *Cluster) prepare(options *Options) error {
 
 // adoptKubeconfig writes the current context of a user's kubeconfig to where that of a cluster of ours would be. Its
 // certificates go into the file: their paths may be relative to where the original stands.
-func (c *Cluster) adoptKubeconfig(kubectl, file string) error {
+func (c *Cluster) adoptKubeconfig(ctx context.Context, kubectl, file string) error {
 	var problem bytes.Buffer
-	view := exec.Command(kubectl, "config", "view", "--kubeconfig="+file, "--raw", "--flatten", "--minify")
+	view := exec.CommandContext(ctx, kubectl, "config", "view", "--kubeconfig="+file, "--raw", "--flatten", "--minify")
 	view.Stderr = &problem
 	content, err := view.Output()
 	if err != nil {

@@ -1,0 +1,11 @@
+// Package journal keeps the changes that OpenIM was told are safe, on the local disk, from the moment of the reply until
+// they are in the API server.
+//
+// An entry is committed with fsync before Append returns; commits of concurrent callers share one. It stays until Remove,
+// which need not be durable: an entry that returns after a crash is applied again, and merging it twice changes nothing.
+// What can never be applied is buried: kept aside, visible, and out of everybody's way.
+//
+// One process at a time has a journal open. Its identity, which every stamp made beside it carries, and the highest time
+// that was ever stamped are kept in it too, so that the stamps of a restarted receiver come after its earlier ones even if
+// the wall clock went back.
+package journal

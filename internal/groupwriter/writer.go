@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,6 +34,15 @@ const (
 	// Unchanged means that the object knew it all, and nothing was written.
 	Unchanged Result = "unchanged"
 )
+
+// Option changes how a state is written.
+type Option int
+
+// OnlyIfPresent makes Write return ErrAbsent instead of creating the object.
+const OnlyIfPresent Option = iota + 1
+
+// ErrAbsent means that there is no object, and that none was to be created.
+var ErrAbsent = errors.New("the group has no GroupInfo, and what was told is too old to create one: the group may be gone")
 
 // IdentityError says that the object with the name derived from a group ID belongs to another group or another
 // OpenIMServer. Nothing is written then, and no retry helps.
@@ -65,12 +75,12 @@ var conflictBackoff = wait.Backoff{Duration: 2 * time.Millisecond, Factor: 1.5, 
 // Write merges the state into the GroupInfo of its group in the namespace, and creates the object if there is none. When
 // it returns without an error, the object holds the state. Errors are those of the API server, of the context, or an
 // [IdentityError].
-func (w *Writer) Write(ctx context.Context, namespace string, told merge.State) (Result, error) {
+func (w *Writer) Write(ctx context.Context, namespace string, told merge.State, options ...Option) (Result, error) {
 	key := client.ObjectKey{Namespace: namespace, Name: w.Namer.GroupInfo(told.Spec.GroupID)}
 	var result Result
 	var lost error
 	err := wait.ExponentialBackoffWithContext(ctx, conflictBackoff, func(ctx context.Context) (done bool, err error) {
-		result, err = w.try(ctx, key, told)
+		result, err = w.try(ctx, key, told, slices.Contains(options, OnlyIfPresent))
 		if errors.As(err, new(*overtakenError)) {
 			lost = err
 			return false, nil
@@ -93,9 +103,11 @@ func (e *overtakenError) Error() string { return "others kept writing it: " + e.
 func (e *overtakenError) Unwrap() error { return e.cause }
 
 // try reads, merges and writes once.
-func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State) (Result, error) {
+func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State, onlyIfPresent bool) (Result, error) {
 	stored := &openimv1.GroupInfo{}
-	if err := w.Client.Get(ctx, key, stored); apierrors.IsNotFound(err) {
+	if err := w.Client.Get(ctx, key, stored); apierrors.IsNotFound(err) && onlyIfPresent {
+		return "", ErrAbsent
+	} else if apierrors.IsNotFound(err) {
 		return w.create(ctx, key, told)
 	} else if err != nil {
 		return "", err

@@ -1,0 +1,280 @@
+package applier
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
+	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
+)
+
+const (
+	// spacing is the least time between two writes to one group. What arrives in between is merged: a group that changes
+	// 1,000 times a second costs the API server ten writes.
+	spacing = 100 * time.Millisecond
+
+	// maxInFlight bounds the writes that are in flight at once, over all groups.
+	maxInFlight = 16
+
+	// writeTimeout bounds one write, conflicts included.
+	writeTimeout = 30 * time.Second
+
+	// firstBackoff and maxBackoff bound the wait after a failed write; it doubles with every failure in a row.
+	firstBackoff = 200 * time.Millisecond
+	maxBackoff   = 30 * time.Second
+
+	// maxAge is how old a change may be and still create an object that is missing. The group of an older one may have
+	// been dismissed and deleted since, and must not come back from the dead.
+	maxAge = 12 * time.Hour
+)
+
+// Writer merges a state into a group's object.
+type Writer interface {
+	Write(ctx context.Context, namespace string, told merge.State, options ...groupwriter.Option) (groupwriter.Result, error)
+}
+
+// Journal forgets what was applied and puts aside what never can be.
+type Journal interface {
+	Remove(sequences []uint64) error
+	Bury(sequences []uint64) error
+}
+
+// Options of an Applier. All are required.
+type Options struct {
+	Writer   Writer
+	Journal  Journal
+	Now      func() time.Time
+	Log      logr.Logger
+	Registry prometheus.Registerer
+}
+
+// Applier applies entries of the journal. It is safe for concurrent use.
+type Applier struct {
+	writer  Writer
+	journal Journal
+	now     func() time.Time
+	log     logr.Logger
+	metrics *metrics
+
+	mu     sync.Mutex
+	groups map[groupKey]*group
+	// ready are the groups whose turn it is, first come first served.
+	ready []*group
+	// wake has room for one token per worker.
+	wake chan struct{}
+}
+
+type groupKey struct{ namespace, server, groupID string }
+
+// group is what waits for one group's object.
+type group struct {
+	key     groupKey
+	waiting []journal.Entry
+	// busy: a write is in flight, a turn is scheduled, or it is the group's turn.
+	busy     bool
+	failures int
+}
+
+// New returns an applier. It applies nothing before Start.
+func New(options Options) *Applier {
+	a := &Applier{
+		writer:  options.Writer,
+		journal: options.Journal,
+		now:     options.Now,
+		log:     options.Log,
+		groups:  map[groupKey]*group{},
+		wake:    make(chan struct{}, maxInFlight),
+	}
+	a.metrics = newMetrics(options.Registry, a)
+	return a
+}
+
+// Add takes an entry of the journal for application.
+func (a *Applier) Add(entry journal.Entry) {
+	key := groupKey{entry.Namespace, entry.Change.Spec.ServerName, entry.Change.Spec.GroupID}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g, found := a.groups[key]
+	if !found {
+		g = &group{key: key}
+		a.groups[key] = g
+	}
+	g.waiting = append(g.waiting, entry)
+	if !g.busy {
+		g.busy = true
+		a.enqueue(g)
+	}
+}
+
+// enqueue makes it the group's turn. The caller holds the lock.
+func (a *Applier) enqueue(g *group) {
+	a.ready = append(a.ready, g)
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Start applies entries until the context ends. What is not applied then stays in the journal. It implements
+// manager.Runnable.
+func (a *Applier) Start(ctx context.Context) error {
+	var workers sync.WaitGroup
+	for range maxInFlight {
+		workers.Go(func() {
+			for a.next(ctx) {
+			}
+		})
+	}
+	workers.Wait()
+	return nil
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: every replica applies what it received.
+func (a *Applier) NeedLeaderElection() bool { return false }
+
+// next applies what waits for the group whose turn it is, and reports whether to go on.
+func (a *Applier) next(ctx context.Context) bool {
+	g, entries := a.take()
+	if g == nil {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-a.wake:
+			return true
+		}
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	left, wait := a.apply(ctx, entries)
+	a.finish(g, left, wait)
+	return true
+}
+
+func (a *Applier) take() (*group, []journal.Entry) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.ready) == 0 {
+		return nil, nil
+	}
+	g := a.ready[0]
+	a.ready = a.ready[1:]
+	entries := g.waiting
+	g.waiting = nil
+	return g, entries
+}
+
+// finish notes what is left of a group's entries and when its next turn may come.
+func (a *Applier) finish(g *group, left []journal.Entry, wait time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g.waiting = append(left, g.waiting...)
+	if len(left) > 0 {
+		g.failures++
+		wait = max(wait, backoff(g.failures))
+	} else {
+		g.failures = 0
+		wait = spacing
+	}
+	time.AfterFunc(wait, func() { a.turn(g) })
+}
+
+// turn makes it the group's turn if anything waits for it, and forgets the group otherwise.
+func (a *Applier) turn(g *group) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(g.waiting) == 0 {
+		delete(a.groups, g.key)
+		return
+	}
+	a.enqueue(g)
+}
+
+// backoff is how long to wait after so many failures in a row, with jitter: many groups fail at the same moment.
+func backoff(failures int) time.Duration {
+	full := min(firstBackoff<<min(failures-1, 16), maxBackoff)
+	return full/2 + rand.N(full/2)
+}
+
+// apply writes the entries in one write, and returns those that must be tried again and how long to wait at least.
+func (a *Applier) apply(ctx context.Context, entries []journal.Entry) (left []journal.Entry, wait time.Duration) {
+	err := a.write(ctx, entries)
+	verdict := judge(err)
+	if verdict == impossible && len(entries) > 1 {
+		// One bad change must not take the good ones along.
+		for _, entry := range entries {
+			again, w := a.apply(ctx, []journal.Entry{entry})
+			left, wait = append(left, again...), max(wait, w)
+		}
+		return left, wait
+	}
+	sequences := make([]uint64, 0, len(entries))
+	for _, entry := range entries {
+		sequences = append(sequences, entry.Sequence)
+	}
+	switch verdict {
+	case applied:
+		a.metrics.applied.Add(float64(len(entries)))
+		if err := a.journal.Remove(sequences); err != nil {
+			// The journal has failed and the process is about to end; the entries are applied again after it.
+			a.log.Error(err, "Applied changes stay in the journal")
+		}
+	case impossible:
+		a.metrics.buried.Add(float64(len(entries)))
+		a.log.Error(err, "Change put aside as a dead letter: the API server will never take it", "namespace", entries[0].Namespace, "sequences", sequences)
+		if err := a.journal.Bury(sequences); err != nil {
+			a.log.Error(err, "Dead letter stays in the journal")
+		}
+	case passing:
+		a.metrics.retried.Inc()
+		a.log.V(1).Info("Write failed; trying again", "namespace", entries[0].Namespace, "reason", err.Error())
+		return entries, retryAfter(err)
+	}
+	return nil, 0
+}
+
+// write merges the entries and writes the result.
+func (a *Applier) write(ctx context.Context, entries []journal.Entry) error {
+	var told merge.State
+	newest := time.Time{}
+	for i, entry := range entries {
+		if i == 0 {
+			told.Spec.ServerName, told.Spec.GroupID = entry.Change.Spec.ServerName, entry.Change.Spec.GroupID
+		}
+		told.Join(entry.Change.State())
+		if entry.Change.Received.After(newest) {
+			newest = entry.Change.Received
+		}
+	}
+	var options []groupwriter.Option
+	if a.now().Sub(newest) > maxAge {
+		options = append(options, groupwriter.OnlyIfPresent)
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	started := a.now()
+	_, err := a.writer.Write(ctx, entries[0].Namespace, told, options...)
+	a.metrics.duration.Observe(a.now().Sub(started).Seconds())
+	return err
+}
+
+// Oldest returns the time of receipt of the oldest change that waits or is in flight, and false if there is none.
+func (a *Applier) Oldest() (time.Time, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var oldest time.Time
+	for _, g := range a.groups {
+		for _, entry := range g.waiting {
+			if oldest.IsZero() || entry.Change.Received.Before(oldest) {
+				oldest = entry.Change.Received
+			}
+		}
+	}
+	return oldest, !oldest.IsZero()
+}

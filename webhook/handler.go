@@ -18,6 +18,10 @@ import (
 	"github.com/groupinfo-operator/groupinfo-operator/webhook/openim"
 )
 
+// StampHeader is the header in which the reply to an accepted callback tells its stamp, as it will stand in the GroupInfo's
+// history. OpenIM ignores it; whoever looks for a callback's effect finds it by that.
+const StampHeader = "Groupinfo-Stamp"
+
 // Handler answers OpenIM's callbacks.
 type Handler struct {
 	inbox     Inbox
@@ -26,6 +30,7 @@ type Handler struct {
 	log       logr.Logger
 	metrics   *metrics
 	verifiers atomic.Pointer[verifier.Set]
+	draining  atomic.Bool
 }
 
 // Options of a Handler. All are required.
@@ -56,9 +61,17 @@ func NewHandler(options Options) *Handler {
 // SetVerifiers replaces the verifiers that tokens are checked with.
 func (h *Handler) SetVerifiers(set verifier.Set) { h.verifiers.Store(&set) }
 
-// Ready fails until there are verifiers. It is a readiness check.
+// Drain makes the handler unready and every further reply the last one on its connection, while it goes on accepting.
+// OpenIM's client keeps connections for ever and does not repeat a callback that it wrote to one which was closed in that
+// moment, so each must be told to close before it is closed.
+func (h *Handler) Drain() { h.draining.Store(true) }
+
+// Ready fails until there are verifiers, and while the handler drains. It is a readiness check.
 func (h *Handler) Ready(*http.Request) error {
-	if h.verifiers.Load() == nil {
+	switch {
+	case h.draining.Load():
+		return errors.New("the receiver is shutting down")
+	case h.verifiers.Load() == nil:
 		return errors.New("the verifiers have not been read yet")
 	}
 	return nil
@@ -86,7 +99,10 @@ var (
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := h.now()
-	command, refused := h.receive(r, started)
+	command, at, refused := h.receive(r, started)
+	if refused == nil {
+		w.Header().Set(StampHeader, at.String())
+	}
 	h.reply(w, refused)
 
 	outcome := outcomeAccepted
@@ -97,34 +113,34 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.metrics.duration.WithLabelValues(strconv.FormatBool(refused == nil)).Observe(h.now().Sub(started).Seconds())
 }
 
-// receive takes a callback from its headers to its durability, and returns its command, once its sender is verified, and
-// why it was refused, if so. The checks come in the order of their cost: the body of an unverified sender is not read.
-func (h *Handler) receive(r *http.Request, started time.Time) (command string, refused *refusal) {
+// receive takes a callback from its headers to its durability, and returns its command, once its sender is verified, its
+// stamp, and why it was refused, if so. The checks come in the order of their cost: the body of an unverified sender is not read.
+func (h *Handler) receive(r *http.Request, started time.Time) (command string, at stamp.Stamp, refused *refusal) {
 	route, ok := parseRoute(r.URL)
 	verifiers := h.verifiers.Load()
 	switch {
 	case !ok:
-		return "", errNotFound
+		return "", at, errNotFound
 	case r.Method != http.MethodPost:
-		return "", errMethod
+		return "", at, errMethod
 	case !isJSON(r):
-		return "", errContentType
+		return "", at, errContentType
 	case verifiers == nil:
-		return "", errNotReady
+		return "", at, errNotReady
 	case !verifiers.Accepts(route.server, route.token):
-		return "", errUnauthenticated
+		return "", at, errUnauthenticated
 	}
 	log := h.log.WithValues("openIMServer", route.server, "route", routeTemplate)
 
 	body, refused := readBody(r)
 	if refused != nil {
 		log.Info("Callback refused", "reason", refused.message)
-		return route.command, refused
+		return route.command, at, refused
 	}
 	callback, err := openim.Decode(route.command, body)
 	if err != nil {
 		log.Info("Callback refused", "reason", err.Error())
-		return route.command, undecodable(err)
+		return route.command, at, undecodable(err)
 	}
 	command = string(callback.Command)
 
@@ -134,11 +150,11 @@ func (h *Handler) receive(r *http.Request, started time.Time) (command string, r
 	if err := h.inbox.Accept(ctx, route.server.Namespace, change); err != nil {
 		log.Error(err, "Callback not stored: the change is lost unless OpenIM tells of it again", "command", command)
 		if _, conflict := errors.AsType[*groupwriter.IdentityError](err); conflict {
-			return command, errIdentity
+			return command, at, errIdentity
 		}
-		return command, errNotDurable
+		return command, at, errNotDurable
 	}
-	return command, nil
+	return command, change.Stamp, nil
 }
 
 // readBody reads the request's body up to maxBodyBytes.
@@ -174,6 +190,9 @@ func (h *Handler) reply(w http.ResponseWriter, refused *refusal) {
 		answer, status = openim.Reject(refused.status, refused.message), refused.status
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	if h.draining.Load() {
+		w.Header().Set("Connection", "close")
+	}
 	if status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", http.MethodPost)
 	}

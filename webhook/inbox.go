@@ -2,9 +2,12 @@ package webhook
 
 import (
 	"context"
+	"errors"
 
 	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
+	"github.com/groupinfo-operator/groupinfo-operator/webhook/applier"
+	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
 )
 
 // Inbox makes changes durable. It is the line between what OpenIM waits for and what happens later: the reply goes out
@@ -28,4 +31,33 @@ var _ Inbox = APIServerInbox{}
 func (i APIServerInbox) Accept(ctx context.Context, namespace string, change merge.Change) error {
 	_, err := i.Writer.Write(ctx, namespace, change.State())
 	return err
+}
+
+// JournalInbox writes each change to the local disk before the reply (--ack=journal), and leaves it to the applier to bring
+// it into the API server. Nothing that the API server does delays or prevents the reply.
+type JournalInbox struct {
+	Journal *journal.Journal
+	Applier *applier.Applier
+	// Overflow takes what a full journal cannot: slower is better than lost.
+	Overflow Inbox
+	// Broken is called when the journal failed; the process must end then.
+	Broken func(error)
+}
+
+var _ Inbox = JournalInbox{}
+
+// Accept implements Inbox.
+func (i JournalInbox) Accept(ctx context.Context, namespace string, change merge.Change) error {
+	entry, err := i.Journal.Append(namespace, change)
+	if errors.Is(err, journal.ErrFull) {
+		return i.Overflow.Accept(ctx, namespace, change)
+	}
+	if _, broken := errors.AsType[*journal.BrokenError](err); broken {
+		i.Broken(err)
+	}
+	if err != nil {
+		return err
+	}
+	i.Applier.Add(entry)
+	return nil
 }

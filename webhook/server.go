@@ -6,16 +6,20 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"time"
 )
 
-// Server serves a Handler on a listener. It runs on every replica, leader or not.
+// Server serves a Handler on a listener.
 type Server struct {
-	Handler  http.Handler
+	Handler  *Handler
 	Listener net.Listener
+	// Drain is how long the server goes on accepting after it was told to end: load balancers need some seconds to
+	// notice that it is not ready any more.
+	Drain time.Duration
 }
 
-// Start serves until the context ends, then lets the requests in flight finish. It implements manager.Runnable.
-func (s *Server) Start(ctx context.Context) error {
+// Run serves until the context ends, drains, and lets the requests in flight finish.
+func (s *Server) Run(ctx context.Context) error {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	server := &http.Server{
@@ -34,6 +38,12 @@ func (s *Server) Start(ctx context.Context) error {
 		return fmt.Errorf("serve callbacks: %w", err)
 	case <-ctx.Done():
 	}
+	s.Handler.Drain()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve callbacks: %w", err)
+	case <-time.After(s.Drain):
+	}
 	// The context of the shutdown outlives the one that has just ended.
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
@@ -45,6 +55,3 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	return nil
 }
-
-// NeedLeaderElection implements manager.LeaderElectionRunnable: every replica receives.
-func (s *Server) NeedLeaderElection() bool { return false }

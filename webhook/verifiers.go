@@ -25,6 +25,8 @@ type VerifierWatch struct {
 	Secret  client.ObjectKey
 	Handler *Handler
 	Log     logr.Logger
+	// Save keeps the Secret's data for a start without the API server; nil where there is nowhere to keep it.
+	Save func(data map[string][]byte) error
 
 	// loading keeps an older reading of the Secret from replacing a newer one.
 	loading sync.Mutex
@@ -73,5 +75,10 @@ func (w *VerifierWatch) load(ctx context.Context) {
 		w.Log.Error(err, "Some verifiers are left out")
 	}
 	w.Handler.SetVerifiers(set)
+	if w.Save != nil {
+		if err := w.Save(secret.Data); err != nil {
+			w.Log.Error(err, "Verifiers not kept: a start without the API server will not know them")
+		}
+	}
 	w.Log.V(1).Info("Verifiers loaded", "openIMServers", len(set))
 }

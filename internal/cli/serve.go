@@ -3,37 +3,30 @@ package cli
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
-	"net"
+	"net/http"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/controllers"
-	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
-	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/verifier"
-	"github.com/groupinfo-operator/groupinfo-operator/webhook"
 )
 
 // defaultNamespace is where the manifests in config/ put the operator.
@@ -42,21 +35,17 @@ const defaultNamespace = "groupinfo-operator-system"
 // leaseName is the name of the leader election's Lease.
 const leaseName = "groupinfo-operator.openim.io"
 
-// ackAPIServer makes the reply wait for the API server.
-const ackAPIServer = "apiserver"
-
 // roles are what a process does.
 type roles struct{ receiver, controller bool }
 
 // serveOptions are the flags of a process.
 type serveOptions struct {
-	kubeconfig      string
-	namespace       string
-	metricsAddress  string
-	probeAddress    string
-	callbackAddress string
-	ack             string
-	leaderElection  bool
+	kubeconfig     string
+	namespace      string
+	metricsAddress string
+	probeAddress   string
+	leaderElection bool
+	receiver       receiverOptions
 }
 
 func newServeCommand(version, name, short string, does roles) *cobra.Command {
@@ -77,8 +66,7 @@ func newServeCommand(version, name, short string, does roles) *cobra.Command {
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":9090", "address for /metrics, or 0 for none")
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address for /healthz and /readyz, or 0 for none")
 	if does.receiver {
-		flags.StringVar(&o.callbackAddress, "callback-bind-address", ":8080", "address for OpenIM's callbacks")
-		flags.StringVar(&o.ack, "ack", ackAPIServer, "what a reply waits for: apiserver (the change is written to the API server)")
+		o.receiver.bind(flags)
 	}
 	if does.controller {
 		flags.BoolVar(&o.leaderElection, "leader-elect", true, "reconcile only while holding the Lease, so that several replicas may run")
@@ -91,8 +79,10 @@ func newServeCommand(version, name, short string, does roles) *cobra.Command {
 
 // serve runs a process until the context ends.
 func serve(ctx context.Context, version string, does roles, o serveOptions) error {
-	if does.receiver && o.ack != ackAPIServer {
-		return fmt.Errorf("--ack=%s is not supported; the only value is %s", o.ack, ackAPIServer)
+	if does.receiver {
+		if err := o.receiver.validate(); err != nil {
+			return err
+		}
 	}
 	clientConfig, err := restConfig(o.kubeconfig)
 	if err != nil {
@@ -103,8 +93,10 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) erro
 	if err != nil {
 		return err
 	}
+	mapper := newMapper(scheme)
 	mgr, err := manager.New(clientConfig, manager.Options{
 		Scheme:                        scheme,
+		MapperProvider:                func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil },
 		Cache:                         controllers.CacheOptions(),
 		Metrics:                       server.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress:        o.probeAddress,
@@ -120,17 +112,12 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) erro
 		return err
 	}
 	verifierSecret := client.ObjectKey{Namespace: o.namespace, Name: verifier.SecretName}
-	verifiers, err := verifier.NewCache(clientConfig, verifierSecret)
+	verifiers, err := verifier.NewCache(clientConfig, mapper, verifierSecret)
 	if err != nil {
 		return fmt.Errorf("set up the cache of verifiers: %w", err)
 	}
 	if err := mgr.Add(verifiers); err != nil {
 		return err
-	}
-	if does.receiver {
-		if err := addReceiver(ctx, mgr, verifiers, verifierSecret, o.callbackAddress); err != nil {
-			return fmt.Errorf("set up the receiver: %w", err)
-		}
 	}
 	if does.controller {
 		options := controllers.Options{VerifierSecret: verifierSecret, Verifiers: verifiers, Now: time.Now}
@@ -138,45 +125,31 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) erro
 			return err
 		}
 	}
-	return mgr.Start(ctx)
+	if !does.receiver {
+		return mgr.Start(ctx)
+	}
+	receiver, err := newReceiver(mgr, verifiers, verifierSecret, o.receiver)
+	if err != nil {
+		return fmt.Errorf("set up the receiver: %w", err)
+	}
+	return runBoth(ctx, mgr, receiver)
 }
 
-// addReceiver adds the HTTP server for callbacks, and what it needs, to the manager.
-func addReceiver(ctx context.Context, mgr manager.Manager, verifiers cache.Cache, verifierSecret client.ObjectKey, address string) error {
-	// A client without a cache: a merge must start from what the API server has.
-	live, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
-	if err != nil {
-		return err
-	}
-	log := logf.Log.WithName("receiver")
-	clock := stamp.NewClock(randomReplica(), time.Now)
-	handler := webhook.NewHandler(webhook.Options{
-		Inbox:    webhook.APIServerInbox{Writer: &groupwriter.Writer{Client: live, Clock: clock}},
-		Clock:    clock,
-		Now:      time.Now,
-		Log:      log,
-		Registry: metrics.Registry,
-	})
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("listen for callbacks: %w", err)
-	}
-	log.Info("Listening for callbacks", "address", listener.Addr().String())
-	if err := mgr.AddReadyzCheck("verifiers", handler.Ready); err != nil {
-		return err
-	}
-	if err := mgr.Add(&webhook.VerifierWatch{Cache: verifiers, Secret: verifierSecret, Handler: handler, Log: log}); err != nil {
-		return err
-	}
-	return mgr.Add(&webhook.Server{Handler: handler, Listener: listener})
-}
-
-// randomReplica identifies this process among all that stamp changes.
-func randomReplica() uint64 {
-	var random [8]byte
-	// crypto/rand never fails.
-	_, _ = rand.Read(random[:])
-	return binary.BigEndian.Uint64(random[:])
+// runBoth runs the receiver and the manager until the context ends or one of them does. The receiver does not wait for the
+// manager, which waits for the API server; and the manager, which serves the probes, outlives the receiver's draining.
+func runBoth(ctx context.Context, mgr manager.Manager, receiver *receiverProcess) error {
+	receiving, stopReceiver := context.WithCancel(ctx)
+	defer stopReceiver()
+	managing, stopManager := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopManager()
+	managed := make(chan error, 1)
+	go func() {
+		defer stopReceiver()
+		managed <- mgr.Start(managing)
+	}()
+	err := receiver.run(receiving)
+	stopManager()
+	return errors.Join(err, <-managed)
 }
 
 func newScheme() (*runtime.Scheme, error) {
@@ -187,6 +160,16 @@ func newScheme() (*runtime.Scheme, error) {
 		}
 	}
 	return scheme, nil
+}
+
+// newMapper knows the resources of the scheme without asking the API server, which may be away when a receiver starts. All
+// kinds that the operator uses are namespaced.
+func newMapper(scheme *runtime.Scheme) meta.RESTMapper {
+	mapper := meta.NewDefaultRESTMapper(scheme.PrioritizedVersionsAllGroups())
+	for kind := range scheme.AllKnownTypes() {
+		mapper.Add(kind, meta.RESTScopeNamespace)
+	}
+	return mapper
 }
 
 // restConfig finds the API server.

@@ -1,17 +1,18 @@
 package journal
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
@@ -49,6 +50,8 @@ type Options struct {
 	FS vfs.FS
 	// MaxBytes bounds the entries that wait to be applied. The files take up to about twice as much.
 	MaxBytes int64
+	// Registry gets the metrics; nil for none.
+	Registry prometheus.Registerer
 	// Log gets what the storage engine has to say.
 	Log logr.Logger
 	// Exit ends the process when the storage engine cannot go on.
@@ -61,6 +64,7 @@ type Journal struct {
 	replica  uint64
 	maxBytes int64
 
+	commits  prometheus.Histogram
 	sequence atomic.Uint64
 	broken   atomic.Pointer[BrokenError]
 
@@ -89,6 +93,7 @@ func Open(dir string, options Options) (*Journal, error) {
 		return nil, fmt.Errorf("open the journal in %s: %w", dir, err)
 	}
 	j := &Journal{db: db, maxBytes: options.MaxBytes, sizes: map[uint64]int64{}}
+	j.commits = newMetrics(options.Registry, j)
 	if err := errors.Join(j.identify(), j.take()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the journal in %s: %w", dir, err), db.Close())
 	}
@@ -160,7 +165,7 @@ func (j *Journal) HighestTime() stamp.HLC {
 
 // Append makes the change durable and returns its entry. The change is on the disk when it returns nil, and may or may
 // not be when it returns a BrokenError.
-func (j *Journal) Append(_ context.Context, namespace string, change merge.Change) (Entry, error) {
+func (j *Journal) Append(namespace string, change merge.Change) (Entry, error) {
 	if broken := j.broken.Load(); broken != nil {
 		return Entry{}, broken
 	}
@@ -172,9 +177,11 @@ func (j *Journal) Append(_ context.Context, namespace string, change merge.Chang
 	if !j.reserve(sequence, int64(len(data)), change.Stamp.HLC) {
 		return Entry{}, ErrFull
 	}
+	started := time.Now()
 	if err := j.db.Set(entryKey(entryPrefix, sequence), data, pebble.Sync); err != nil {
 		return Entry{}, j.fail(err)
 	}
+	j.commits.Observe(time.Since(started).Seconds())
 	return Entry{Sequence: sequence, Namespace: namespace, Change: change}, nil
 }
 

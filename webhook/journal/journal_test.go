@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -42,7 +41,7 @@ func open(t *testing.T, fs vfs.FS, maxBytes int64) *Journal {
 
 func appended(t *testing.T, j *Journal, id uint64) Entry {
 	t.Helper()
-	entry, err := j.Append(context.Background(), "chat", change(id, "text"))
+	entry, err := j.Append("chat", change(id, "text"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +145,7 @@ func TestFullJournalRefusesAndTakesAgainAfterRemoval(t *testing.T) {
 	defer closed(t, j)
 	var accepted []Entry
 	for id := uint64(1); ; id++ {
-		entry, err := j.Append(context.Background(), "chat", change(id, strings.Repeat("x", 300)))
+		entry, err := j.Append("chat", change(id, strings.Repeat("x", 300)))
 		if errors.Is(err, ErrFull) {
 			break
 		} else if err != nil {
@@ -160,7 +159,7 @@ func TestFullJournalRefusesAndTakesAgainAfterRemoval(t *testing.T) {
 	if err := j.Remove([]uint64{accepted[0].Sequence}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Append(context.Background(), "chat", change(99, strings.Repeat("x", 300))); err != nil {
+	if _, err := j.Append("chat", change(99, strings.Repeat("x", 300))); err != nil {
 		t.Error(err)
 	}
 }
@@ -232,7 +231,7 @@ func TestFailedSyncIsFinal(t *testing.T) {
 	failing.On()
 	result := make(chan error, 1)
 	go func() {
-		_, err := j.Append(context.Background(), "chat", change(2, "lost"))
+		_, err := j.Append("chat", change(2, "lost"))
 		result <- err
 	}()
 	select {
@@ -242,7 +241,7 @@ func TestFailedSyncIsFinal(t *testing.T) {
 			t.Fatalf("Append returned %v", err)
 		}
 		failing.Off()
-		if _, err := j.Append(context.Background(), "chat", change(3, "later")); !errors.As(err, &broken) {
+		if _, err := j.Append("chat", change(3, "later")); !errors.As(err, &broken) {
 			t.Errorf("accepted after a failed sync: %v", err)
 		}
 	case <-fatal:
@@ -290,7 +289,7 @@ func TestCrash(t *testing.T) {
 						attempted[id] = true
 						remove := id%5 == 0
 						mu.Unlock()
-						entry, err := j.Append(context.Background(), "chat", change(id, "text"))
+						entry, err := j.Append("chat", change(id, "text"))
 						if err != nil {
 							return
 						}

@@ -1,0 +1,89 @@
+package testenv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Signal sends a signal to etcd or kube-apiserver.
+func (e *Environment) Signal(component string, signal syscall.Signal) error {
+	pid, _, err := child(component)
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pid, signal)
+}
+
+// Crash kills etcd or kube-apiserver, and starts it again with the same arguments after a while.
+func (e *Environment) Crash(component string, away time.Duration) error {
+	pid, args, err := child(component)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	for ended := false; !ended; {
+		time.Sleep(10 * time.Millisecond)
+		running, _, err := child(component)
+		ended = err != nil || running != pid
+	}
+	time.Sleep(away)
+	again := exec.Command(args[0], args[1:]...)
+	if err := again.Start(); err != nil {
+		return fmt.Errorf("start %s again: %w", component, err)
+	}
+	e.managers = append(e.managers, again)
+	return nil
+}
+
+// child finds the child process of this one that runs the program, and its command line.
+func child(program string) (pid int, args []string, err error) {
+	processes, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, stat := range processes {
+		content, err := os.ReadFile(stat)
+		if err != nil {
+			// It has just ended.
+			continue
+		}
+		// pid (name) state ppid …; the name may hold anything.
+		rest := content[bytes.LastIndexByte(content, ')')+1:]
+		fields := strings.Fields(string(rest))
+		if len(fields) < 2 || fields[1] != strconv.Itoa(os.Getpid()) || fields[0] == "Z" {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join(filepath.Dir(stat), "cmdline"))
+		if err != nil {
+			continue
+		}
+		args = strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
+		if filepath.Base(args[0]) != program {
+			continue
+		}
+		pid, err = strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+		return pid, args, err
+	}
+	return 0, nil, errors.New(program + " does not run as a child of this process")
+}
+
+// FreeAddress returns an address on the loopback interface that nobody listens on.
+func FreeAddress() string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}

@@ -197,7 +197,6 @@ func (h *Handler) reply(w http.ResponseWriter, refused *refusal) {
 		w.Header().Set("Allow", http.MethodPost)
 	}
 	w.WriteHeader(status)
-	//nolint:gosec // no browser reads JSON as markup, and nothing in the answer came with the request
 	if _, err := w.Write(append(answer.JSON(), '\n')); err != nil {
 		h.log.V(1).Info("Reply not sent: the sender is gone", "reason", err.Error())
 	}

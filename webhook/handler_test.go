@@ -406,7 +406,7 @@ func TestServerFinishesWhatIsInFlight(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- (&Server{Handler: r, Listener: listener}).Start(ctx) }()
+	go func() { ended <- (&Server{Handler: r.Handler, Listener: listener}).Run(ctx) }()
 
 	answered := make(chan string, 1)
 	go func() {
@@ -444,7 +444,7 @@ func TestServerSaysWhyItCannotServe(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&Server{Handler: newReceiver(nil), Listener: listener}).Start(t.Context()); !errors.Is(err, net.ErrClosed) {
+	if err := (&Server{Handler: newReceiver(nil).Handler, Listener: listener}).Run(t.Context()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("error is %v", err)
 	}
 }

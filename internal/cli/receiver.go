@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -70,7 +69,7 @@ type receiverProcess struct {
 }
 
 // newReceiver sets up a receiver, with its journal replayed, and adds to the manager what depends on the API server.
-func newReceiver(mgr manager.Manager, verifiers cache.Cache, verifierSecret client.ObjectKey, o receiverOptions) (_ *receiverProcess, err error) {
+func newReceiver(ctx context.Context, mgr manager.Manager, verifiers cache.Cache, verifierSecret client.ObjectKey, o receiverOptions) (_ *receiverProcess, err error) {
 	r := &receiverProcess{log: logf.Log.WithName("receiver"), broken: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -113,7 +112,7 @@ func newReceiver(mgr manager.Manager, verifiers cache.Cache, verifierSecret clie
 	if err := errors.Join(mgr.AddReadyzCheck("receiver", handler.Ready), mgr.Add(watch)); err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", o.address)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for callbacks: %w", err)
 	}
@@ -127,8 +126,7 @@ func (r *receiverProcess) openJournal(o receiverOptions) (err error) {
 		MaxBytes: o.journalBytes,
 		Log:      r.log,
 		Registry: metrics.Registry,
-		// What was acknowledged is on the disk, and the next start reads it from there.
-		Exit: func() { os.Exit(1) },
+		Fatal:    r.fail,
 	})
 	return err
 }
@@ -141,14 +139,13 @@ func (r *receiverProcess) useSnapshot(handler *webhook.Handler) error {
 	}
 	var data map[string][]byte
 	if err := json.Unmarshal(snapshot, &data); err != nil {
-		r.log.Info("The kept verifiers cannot be read: callbacks are refused until the API server answers")
-		return nil
+		return errors.New("the verifiers that the journal keeps cannot be read: it was written by another version, or is damaged")
 	}
 	set, err := verifier.FromSecret(data)
-	if err != nil {
-		r.log.Info("Some kept verifiers cannot be read", "reason", err.Error())
-	}
 	handler.SetVerifiers(set)
+	if err != nil {
+		r.log.Info("Some kept verifiers are left out", "reason", err.Error())
+	}
 	return nil
 }
 
@@ -160,7 +157,7 @@ func (r *receiverProcess) saveSnapshot(data map[string][]byte) error {
 	return r.journal.SaveSnapshot(snapshot)
 }
 
-// fail ends the receiver.
+// fail ends the receiver. What was acknowledged is on the disk, and the next start reads it from there.
 func (r *receiverProcess) fail(err error) {
 	select {
 	case r.broken <- err:
@@ -168,28 +165,27 @@ func (r *receiverProcess) fail(err error) {
 	}
 }
 
-// run receives until the context ends or the journal fails, drains, and closes the journal.
-func (r *receiverProcess) run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, r.close()) }()
-	if r.applier != nil {
-		// The applier goes on while the server drains.
-		applying, stop := context.WithCancel(context.WithoutCancel(ctx))
-		applied := make(chan error, 1)
-		go func() { applied <- r.applier.Start(applying) }()
-		defer func() {
-			stop()
-			err = errors.Join(err, <-applied)
-		}()
-	}
-	serving, stop := context.WithCancel(ctx)
+// run receives until the context ends, drains, and closes the journal. It returns at once when the journal fails.
+func (r *receiverProcess) run(ctx context.Context) error {
+	// The applier goes on while the server drains.
+	applying, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	applied := make(chan error, 1)
+	go func() {
+		if r.applier == nil {
+			applied <- nil
+			return
+		}
+		applied <- r.applier.Start(applying)
+	}()
 	served := make(chan error, 1)
-	go func() { served <- r.server.Run(serving) }()
+	go func() { served <- r.server.Run(ctx) }()
 	select {
 	case err := <-served:
-		return err
+		stop()
+		return errors.Join(err, <-applied, r.close())
 	case err := <-r.broken:
-		// No draining: nothing can be accepted any more.
+		// Calls to the journal may never return now: the process ends without them.
 		return err
 	}
 }

@@ -128,7 +128,7 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) erro
 	if !does.receiver {
 		return mgr.Start(ctx)
 	}
-	receiver, err := newReceiver(mgr, verifiers, verifierSecret, o.receiver)
+	receiver, err := newReceiver(ctx, mgr, verifiers, verifierSecret, o.receiver)
 	if err != nil {
 		return fmt.Errorf("set up the receiver: %w", err)
 	}

@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // Signal sends a signal to etcd or kube-apiserver.
@@ -24,7 +27,7 @@ func (e *Environment) Signal(component string, signal syscall.Signal) error {
 }
 
 // Crash kills etcd or kube-apiserver, and starts it again with the same arguments after a while.
-func (e *Environment) Crash(component string, away time.Duration) error {
+func (e *Environment) Crash(ctx context.Context, component string, away time.Duration) error {
 	pid, args, err := child(component)
 	if err != nil {
 		return err
@@ -32,13 +35,20 @@ func (e *Environment) Crash(component string, away time.Duration) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	for ended := false; !ended; {
-		time.Sleep(10 * time.Millisecond)
-		running, _, err := child(component)
-		ended = err != nil || running != pid
+	err = wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(context.Context) (bool, error) {
+		running, _, _ := child(component)
+		return running != pid, nil
+	})
+	if err != nil {
+		return err
 	}
-	time.Sleep(away)
-	again := exec.Command(args[0], args[1:]...)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(away):
+	}
+	// It outlives the caller's context and ends with the environment.
+	again := exec.CommandContext(context.WithoutCancel(ctx), args[0], args[1:]...)
 	if err := again.Start(); err != nil {
 		return fmt.Errorf("start %s again: %w", component, err)
 	}

@@ -53,7 +53,7 @@ var _ = Describe("No acknowledged callback is lost", func() {
 		l := under(ctx, replicas, func(l *load, random *rand.Rand) {
 			for _, component := range []string{"kube-apiserver", "etcd", "kube-apiserver"} {
 				pause(ctx, time.Second)
-				Expect(env.Crash(component, time.Duration(random.IntN(2000))*time.Millisecond)).To(Succeed())
+				Expect(env.Crash(ctx, component, time.Duration(random.IntN(2000))*time.Millisecond)).To(Succeed())
 				pause(ctx, 2*time.Second)
 			}
 		})

@@ -199,6 +199,7 @@ func (a *Applier) turn(g *group) {
 // backoff is how long to wait after so many failures in a row, with jitter: many groups fail at the same moment.
 func backoff(failures int) time.Duration {
 	full := min(firstBackoff<<min(failures-1, 16), maxBackoff)
+	//nolint:gosec // jitter is no secret
 	return full/2 + rand.N(full/2)
 }
 

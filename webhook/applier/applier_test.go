@@ -152,6 +152,9 @@ func (f *fixture) name(group string) string {
 	return *object.Spec.GroupName
 }
 
+// pass lets time pass in the bubble, where it takes none.
+func pass(d time.Duration) { <-time.After(d) }
+
 func TestHotGroupIsMergedAndStarvesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -164,14 +167,14 @@ func TestHotGroupIsMergedAndStarvesNobody(t *testing.T) {
 				f.tell(fmt.Sprintf("cold-%d", i), "x")
 				cold++
 			}
-			time.Sleep(time.Second / rate)
+			pass(time.Second / rate)
 			if i%100 == 70 {
 				if got := f.name(fmt.Sprintf("cold-%d", i-20)); got != "x" {
 					t.Fatalf("a cold group waits behind the hot one (%q)", got)
 				}
 			}
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if got, want := f.name("hot"), fmt.Sprint(seconds*rate-1); got != want {
 			t.Errorf("the hot group is %q, want %q", got, want)
 		}
@@ -189,7 +192,7 @@ func TestFirstChangeGoesAtOnce(t *testing.T) {
 		f := newFixture(t)
 		f.tell("g", "a")
 		synctest.Wait()
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		if got := f.name("g"); got != "a" {
 			t.Errorf("after a millisecond the group is %q", got)
 		}
@@ -209,7 +212,7 @@ func TestOutageLosesNothingAndIsNotHammered(t *testing.T) {
 		for i := range 50 {
 			f.tell(fmt.Sprintf("g%d", i), "before")
 		}
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		if oldest, found := f.Oldest(); !found || time.Since(oldest) < 10*time.Minute {
 			t.Errorf("the oldest change is from %v (%v)", oldest, found)
 		}
@@ -220,7 +223,7 @@ func TestOutageLosesNothingAndIsNotHammered(t *testing.T) {
 		f.server.mu.Lock()
 		down = false
 		f.server.mu.Unlock()
-		time.Sleep(maxBackoff + time.Second)
+		pass(maxBackoff + time.Second)
 		for i := range 50 {
 			if got := f.name(fmt.Sprintf("g%d", i)); got != "before" {
 				t.Errorf("g%d is %q", i, got)
@@ -257,11 +260,11 @@ func TestPoisonIsPutAsideAlone(t *testing.T) {
 			Spec: openimv1.GroupInfoSpec{ServerName: "demo", GroupID: "g", GroupName: new("poison"), Ex: new("e")},
 		}}
 		f.Add(worse)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		f.server.mu.Lock()
 		open = true
 		f.server.mu.Unlock()
-		time.Sleep(maxBackoff)
+		pass(maxBackoff)
 		if diff := cmp.Diff([]uint64{poison.Sequence, worse.Sequence}, f.disk.dead, cmpopts.SortSlices(func(a, b uint64) bool { return a < b })); diff != "" {
 			t.Errorf("dead letters: %s", diff)
 		}
@@ -283,12 +286,12 @@ func TestLateEntryResurrectsNoGroup(t *testing.T) {
 		}
 		late := f.tell("gone", "late")
 		f.tell("alive", "late")
-		time.Sleep(maxAge)
+		pass(maxAge)
 		f.tell("alive", "fresh")
 		f.server.mu.Lock()
 		down = false
 		f.server.mu.Unlock()
-		time.Sleep(2 * maxBackoff)
+		pass(2 * maxBackoff)
 		if diff := cmp.Diff([]uint64{late.Sequence}, f.disk.dead); diff != "" {
 			t.Errorf("dead letters: %s", diff)
 		}
@@ -329,7 +332,7 @@ func TestSimulation(t *testing.T) {
 				if random.IntN(10) == 0 {
 					f.Add(entry) // A replay.
 				}
-				time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
+				pass(time.Duration(random.IntN(100)) * time.Millisecond)
 				f.server.mu.Lock()
 				failing = random.IntN(4) == 0
 				f.server.mu.Unlock()
@@ -337,7 +340,7 @@ func TestSimulation(t *testing.T) {
 			f.server.mu.Lock()
 			failing = false
 			f.server.mu.Unlock()
-			time.Sleep(2 * maxBackoff)
+			pass(2 * maxBackoff)
 			if diff := cmp.Diff(want, f.server.objects); diff != "" {
 				t.Errorf("seed %d: %s", seed, diff)
 			}

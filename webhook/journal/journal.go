@@ -54,8 +54,8 @@ type Options struct {
 	Registry prometheus.Registerer
 	// Log gets what the storage engine has to say.
 	Log logr.Logger
-	// Exit ends the process when the storage engine cannot go on.
-	Exit func()
+	// Fatal is told when the storage engine cannot go on; calls in progress never return then, and the process must end.
+	Fatal func(error)
 }
 
 // Journal is an open journal. It is safe for concurrent use.
@@ -85,7 +85,7 @@ func Open(dir string, options Options) (*Journal, error) {
 	db, err := pebble.Open(dir, &pebble.Options{
 		FS:                 fs,
 		FormatMajorVersion: pebble.FormatNewest,
-		Logger:             engineLogger{options.Log, options.Exit},
+		Logger:             engineLogger{options.Log, options.Fatal},
 		// Entries live for milliseconds: a small table is flushed rarely and keeps the disk small.
 		MemTableSize: 16 << 20,
 	})
@@ -378,8 +378,8 @@ func encodeNumber(value uint64) []byte { return binary.BigEndian.AppendUint64(ni
 
 // engineLogger passes on what the storage engine says. It calls Fatalf when it cannot go on, and expects no return.
 type engineLogger struct {
-	log  logr.Logger
-	exit func()
+	log   logr.Logger
+	fatal func(error)
 }
 
 func (l engineLogger) Infof(string, ...any) {}
@@ -389,6 +389,6 @@ func (l engineLogger) Errorf(format string, args ...any) {
 }
 
 func (l engineLogger) Fatalf(format string, args ...any) {
-	l.log.Error(nil, "Storage engine cannot go on: "+fmt.Sprintf(format, args...))
-	l.exit()
+	l.fatal(&BrokenError{fmt.Errorf(format, args...)})
+	select {}
 }

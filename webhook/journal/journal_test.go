@@ -32,7 +32,7 @@ func change(id uint64, text string) merge.Change {
 
 func open(t *testing.T, fs vfs.FS, maxBytes int64) *Journal {
 	t.Helper()
-	j, err := Open("journal", Options{FS: fs, MaxBytes: maxBytes, Log: logr.Discard(), Exit: func() { panic("the storage engine cannot go on") }})
+	j, err := Open("journal", Options{FS: fs, MaxBytes: maxBytes, Log: logr.Discard(), Fatal: func(err error) { panic(err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestFailedSyncIsFinal(t *testing.T) {
 	var once sync.Once
 	j, err := Open("journal", Options{
 		FS: errorfs.Wrap(vfs.NewMem(), &failing), MaxBytes: 1 << 20, Log: logr.Discard(),
-		Exit: func() { once.Do(func() { close(fatal) }); select {} },
+		Fatal: func(error) { once.Do(func() { close(fatal) }) },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -48,8 +48,11 @@ func (w *VerifierWatch) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch Secret %s: %w", w.Secret, err)
 	}
-	// Where the Secret does not exist there is no event, and nobody to accept.
-	w.load(ctx)
+	// The cache starts when this does, and is not to be read before. Where the Secret does not exist no event follows, and
+	// there is nobody to accept.
+	if w.Cache.WaitForCacheSync(ctx) {
+		w.load(ctx)
+	}
 	<-ctx.Done()
 	if err := informer.RemoveEventHandler(registration); err != nil {
 		return fmt.Errorf("stop watching Secret %s: %w", w.Secret, err)

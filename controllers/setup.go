@@ -28,6 +28,7 @@ type Options struct {
 }
 
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=groupinfo-operator-system,resources=leases,verbs=get;create;update;patch
+// +kubebuilder:rbac:groups="",namespace=groupinfo-operator-system,resources=events,verbs=create;patch
 
 // Setup adds all controllers to the manager, which must have been made with CacheOptions. The Lease is for the leader
 // election.

@@ -6,5 +6,6 @@
 //
 // OpenIM sends each callback once, with two workers and a queue of 100, so a slow answer costs its users time and a
 // failed one loses the change. Whoever can reach the listener may send anything, so nothing that came with a request
-// appears in a log, a metric label or an error message but names that were verified.
+// appears in a log, a metric label or an error message but the name of a verified OpenIMServer and the derived, safe name of
+// a group.
 package webhook

@@ -36,7 +36,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		}, []string{"command", "outcome"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "groupinfo_operator_callback_duration_seconds",
-			Help:    "Time from the first byte of a callback's headers to its reply, by whether it was accepted.",
+			Help:    "Time from the end of a callback's headers to its reply, by whether it was accepted.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"accepted"}),
 	}

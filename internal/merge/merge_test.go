@@ -1,6 +1,7 @@
 package merge
 
 import (
+	gocmp "cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -122,8 +123,19 @@ func TestJoinKeepsTheGreatestStamp(t *testing.T) {
 		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(State{}, "History"), cmpopts.EquateEmpty()); diff != "" {
 			t.Fatal(diff)
 		}
-		if n := len(got.History); n != min(len(told), MaxHistory) || got.History[0].Stamp != told[len(told)-1].Stamp.String() {
-			t.Fatalf("history has %d entries of %d and starts with %s", n, len(told), got.History[0].Stamp)
+		// What happened last comes first, whatever its rank.
+		slices.SortFunc(told, func(a, b Change) int {
+			return gocmp.Or(gocmp.Compare(b.Stamp.HLC, a.Stamp.HLC), gocmp.Compare(b.Stamp.Replica, a.Stamp.Replica),
+				gocmp.Compare(b.Stamp.Sequence, a.Stamp.Sequence), gocmp.Compare(b.Stamp.Rank, a.Stamp.Rank))
+		})
+		var history []string
+		for _, c := range told[:min(len(told), MaxHistory)] {
+			history = append(history, c.Stamp.String())
+		}
+		for i, entry := range got.History {
+			if len(got.History) != len(history) || entry.Stamp != history[i] {
+				t.Fatalf("entry %d of %d of the history is %s, want %v", i, len(got.History), entry.Stamp, history)
+			}
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -53,14 +54,21 @@ func (s *State) Join(other State) (advanced bool) {
 	return advanced || learned
 }
 
+// newestFirst orders history entries by the time in their stamps. The rank, which comes first in a stamp, decides which
+// value stays; what happened last is a matter of time alone.
+func newestFirst(x, y openimv1.HistoryEntry) int {
+	rankX, timeX, _ := strings.Cut(x.Stamp, ".")
+	rankY, timeY, _ := strings.Cut(y.Stamp, ".")
+	return cmp.Or(strings.Compare(timeY, timeX), strings.Compare(rankY, rankX))
+}
+
 // joinHistory returns the newest entries of the union, newest first, and whether any of them is from b alone.
 func joinHistory(a, b []openimv1.HistoryEntry) (union []openimv1.HistoryEntry, learned bool) {
-	byStamp := func(x, y openimv1.HistoryEntry) int { return strings.Compare(y.Stamp, x.Stamp) }
 	sameStamp := func(x, y openimv1.HistoryEntry) bool { return x.Stamp == y.Stamp }
 
 	union = slices.Concat(a, b)
 	// The stable sort keeps a's entry of two with the same stamp; they are equal in any case.
-	slices.SortStableFunc(union, byStamp)
+	slices.SortStableFunc(union, newestFirst)
 	union = slices.CompactFunc(union, sameStamp)
 	union = union[:min(len(union), MaxHistory)]
 	for _, entry := range union {

@@ -147,7 +147,7 @@ var notServedAdvice = func() string {
 	for _, l := range layouts {
 		names = append(names, string(l.command))
 	}
-	return "this version reads only " + strings.Join(names, ", ") + ": disable the callback in webhooks.yml or forward it"
+	return "this version reads only " + strings.Join(names, ", ") + ": disable the callback in webhooks.yml"
 }()
 
 // member returns the member with one of the layout's groupKeys.

@@ -116,7 +116,7 @@ func TestContentRoundTrips(t *testing.T) {
 func FuzzContent(f *testing.F) {
 	f.Add("G002", "", hostile, int64(-1))
 	f.Fuzz(func(t *testing.T, groupID, groupName, ex string, createTime int64) {
-		if groupID == "" || !utf8.ValidString(groupID+groupName+ex) {
+		if groupID == "" || !utf8.ValidString(groupID) || !utf8.ValidString(groupName) || !utf8.ValidString(ex) {
 			t.Skip("the API server stores no such text")
 		}
 		roundTrips(t, openimv1.GroupInfoSpec{ServerName: "demo", GroupID: groupID, GroupName: &groupName, Ex: &ex, CreateTime: &createTime})

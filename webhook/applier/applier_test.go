@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -155,6 +156,29 @@ func (f *fixture) name(group string) string {
 // pass lets time pass in the bubble, where it takes none.
 func pass(d time.Duration) { <-time.After(d) }
 
+// rest is what is left when everything should be over.
+type rest struct {
+	waiting  int
+	dead     []uint64
+	overlaps int
+	groups   int
+	objects  map[string]*merge.State
+	writes   map[string]int
+}
+
+func (f *fixture) rest() rest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.server.mu.Lock()
+	defer f.server.mu.Unlock()
+	return rest{
+		waiting: len(f.disk.waiting), dead: slices.Clone(f.disk.dead), overlaps: f.server.overlaps,
+		groups: len(f.groups), objects: maps.Clone(f.server.objects), writes: maps.Clone(f.server.writes),
+	}
+}
+
 func TestHotGroupIsMergedAndStarvesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -178,11 +202,11 @@ func TestHotGroupIsMergedAndStarvesNobody(t *testing.T) {
 		if got, want := f.name("hot"), fmt.Sprint(seconds*rate-1); got != want {
 			t.Errorf("the hot group is %q, want %q", got, want)
 		}
-		if perSecond := f.server.writes["hot"] / seconds; perSecond > 10 || perSecond < 5 {
+		if perSecond := f.rest().writes["hot"] / seconds; perSecond > 10 || perSecond < 5 {
 			t.Errorf("%d writes a second for the hot group", perSecond)
 		}
-		if cold < 40 || f.server.overlaps > 0 || len(f.disk.waiting) > 0 {
-			t.Errorf("%d cold groups, %d overlapping writes, %d entries left", cold, f.server.overlaps, len(f.disk.waiting))
+		if r := f.rest(); cold < 40 || r.overlaps > 0 || r.waiting > 0 {
+			t.Errorf("%d cold groups, %d overlapping writes, %d entries left", cold, r.overlaps, r.waiting)
 		}
 	})
 }
@@ -216,7 +240,7 @@ func TestOutageLosesNothingAndIsNotHammered(t *testing.T) {
 		if oldest, found := f.Oldest(); !found || time.Since(oldest) < 10*time.Minute {
 			t.Errorf("the oldest change is from %v (%v)", oldest, found)
 		}
-		attempts := f.server.writes["g0"]
+		attempts := f.rest().writes["g0"]
 		if attempts < 10 || attempts > 60 {
 			t.Errorf("%d attempts in ten minutes", attempts)
 		}
@@ -229,7 +253,7 @@ func TestOutageLosesNothingAndIsNotHammered(t *testing.T) {
 				t.Errorf("g%d is %q", i, got)
 			}
 		}
-		if _, found := f.Oldest(); found || len(f.disk.waiting) > 0 {
+		if _, found := f.Oldest(); found || f.rest().waiting > 0 {
 			t.Error("something still waits")
 		}
 	})
@@ -265,11 +289,11 @@ func TestPoisonIsPutAsideAlone(t *testing.T) {
 		open = true
 		f.server.mu.Unlock()
 		pass(maxBackoff)
-		if diff := cmp.Diff([]uint64{poison.Sequence, worse.Sequence}, f.disk.dead, cmpopts.SortSlices(func(a, b uint64) bool { return a < b })); diff != "" {
+		if diff := cmp.Diff([]uint64{poison.Sequence, worse.Sequence}, f.rest().dead, cmpopts.SortSlices(func(a, b uint64) bool { return a < b })); diff != "" {
 			t.Errorf("dead letters: %s", diff)
 		}
-		if f.name("g") != "good 2" || f.name("other") != "fine" || len(f.disk.waiting) > 0 {
-			t.Errorf("g is %q, other %q, %d entries wait", f.name("g"), f.name("other"), len(f.disk.waiting))
+		if f.name("g") != "good 2" || f.name("other") != "fine" || f.rest().waiting > 0 {
+			t.Errorf("g is %q, other %q, %d entries wait", f.name("g"), f.name("other"), f.rest().waiting)
 		}
 	})
 }
@@ -292,7 +316,7 @@ func TestLateEntryResurrectsNoGroup(t *testing.T) {
 		down = false
 		f.server.mu.Unlock()
 		pass(2 * maxBackoff)
-		if diff := cmp.Diff([]uint64{late.Sequence}, f.disk.dead); diff != "" {
+		if diff := cmp.Diff([]uint64{late.Sequence}, f.rest().dead); diff != "" {
 			t.Errorf("dead letters: %s", diff)
 		}
 		if f.name("gone") != "" || f.name("alive") != "fresh" {
@@ -310,13 +334,13 @@ func TestSimulation(t *testing.T) {
 	}
 	for seed := range uint64(seeds) {
 		synctest.Test(t, func(t *testing.T) {
-			random := rand.New(rand.NewPCG(seed, 7))
+			random, faults := rand.New(rand.NewPCG(seed, 7)), rand.New(rand.NewPCG(seed, 8))
 			f := newFixture(t)
 			f.server.latency = time.Duration(random.IntN(300)) * time.Millisecond
 			var failing bool
 			f.server.fail = func(merge.State) error {
-				if failing && random.IntN(3) > 0 {
-					return apierrors.NewTooManyRequests("slow down", random.IntN(3))
+				if failing && faults.IntN(3) > 0 {
+					return apierrors.NewTooManyRequests("slow down", faults.IntN(3))
 				}
 				return nil
 			}
@@ -341,14 +365,15 @@ func TestSimulation(t *testing.T) {
 			failing = false
 			f.server.mu.Unlock()
 			pass(2 * maxBackoff)
-			if diff := cmp.Diff(want, f.server.objects); diff != "" {
+			r := f.rest()
+			if diff := cmp.Diff(want, r.objects); diff != "" {
 				t.Errorf("seed %d: %s", seed, diff)
 			}
-			if len(f.disk.waiting) > 0 || len(f.disk.dead) > 0 || f.server.overlaps > 0 {
-				t.Errorf("seed %d: %d wait, %d dead, %d overlapping writes", seed, len(f.disk.waiting), len(f.disk.dead), f.server.overlaps)
+			if r.waiting > 0 || len(r.dead) > 0 || r.overlaps > 0 {
+				t.Errorf("seed %d: %d wait, %d dead, %d overlapping writes", seed, r.waiting, len(r.dead), r.overlaps)
 			}
-			if len(f.groups) > 0 {
-				t.Errorf("seed %d: %d groups are remembered for nothing", seed, len(f.groups))
+			if r.groups > 0 {
+				t.Errorf("seed %d: %d groups are remembered for nothing", seed, r.groups)
 			}
 		})
 	}

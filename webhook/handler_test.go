@@ -379,6 +379,76 @@ func TestReady(t *testing.T) {
 	}
 }
 
+// The reply is the promise: it must not go out while the change is on its way to the disk.
+func TestReplyWaitsForTheInbox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release, answered := make(chan struct{}), make(chan struct{})
+		r := newReceiver(func(context.Context) error {
+			<-release
+			return nil
+		})
+		answer := httptest.NewRecorder()
+		go func() {
+			defer close(answered)
+			r.ServeHTTP(answer, setEx(`{"groupID":"G002"}`))
+		}()
+		synctest.Wait()
+		if answer.Body.Len() > 0 {
+			t.Errorf("answered before the change was durable: %s", answer.Body)
+		}
+		close(release)
+		<-answered
+		checkReply(t, answer, "")
+	})
+}
+
+func TestStampIsToldOfAcceptedChangesOnly(t *testing.T) {
+	for name, tc := range map[string]struct {
+		body   string
+		err    error
+		status int
+	}{
+		"accepted":    {`{"groupID":"G002"}`, nil, 200},
+		"not decoded": {`{`, nil, 400},
+		"not stored":  {`{"groupID":"G002"}`, errors.New("the disk is away"), 503},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newReceiver(func(context.Context) error { return tc.err })
+			answer := httptest.NewRecorder()
+			r.ServeHTTP(answer, setEx(tc.body))
+			want := ""
+			if tc.status == http.StatusOK {
+				want = r.inbox.changes[0].Stamp.String()
+			}
+			if answer.Code != tc.status || answer.Header().Get(StampHeader) != want {
+				t.Errorf("status %d, stamp %q, want %d, %q", answer.Code, answer.Header().Get(StampHeader), tc.status, want)
+			}
+		})
+	}
+}
+
+func TestDrain(t *testing.T) {
+	r := newReceiver(nil)
+	check := func(body string, status int, connection string) {
+		t.Helper()
+		answer := httptest.NewRecorder()
+		r.ServeHTTP(answer, setEx(body))
+		if answer.Code != status || answer.Header().Get("Connection") != connection {
+			t.Errorf("status %d, Connection %q, want %d, %q", answer.Code, answer.Header().Get("Connection"), status, connection)
+		}
+	}
+	check(`{"groupID":"G002"}`, 200, "")
+	r.Drain()
+	if err := r.Ready(nil); err == nil || !strings.Contains(err.Error(), "shutting down") {
+		t.Errorf("readiness while draining: %v", err)
+	}
+	check(`{"groupID":"G002"}`, 200, "close")
+	check(`{`, 400, "close")
+	if len(r.inbox.changes) != 2 {
+		t.Errorf("%d changes were accepted", len(r.inbox.changes))
+	}
+}
+
 func TestCommandLabelIsAClosedSet(t *testing.T) {
 	for command, want := range map[string]string{
 		"callbackAfterSetGroupInfoEXCommand": "callbackAfterSetGroupInfoExCommand",
@@ -433,6 +503,52 @@ func TestServerFinishesWhatIsInFlight(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// Told to end, the server goes on accepting, on new connections and old ones, and tells each to close.
+func TestServerDrains(t *testing.T) {
+	r := newReceiver(nil)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const drain = time.Second
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- (&Server{Handler: r.Handler, Listener: listener, Drain: drain}).Run(ctx) }()
+
+	url := "http://" + listener.Addr().String() + "/callbacks/chat/demo/" + token + "/callbackAfterSetGroupInfoExCommand"
+	old, fresh := &http.Client{Transport: &http.Transport{}}, &http.Client{Transport: &http.Transport{}}
+	// tell reports whether the connection of an accepted callback is to be closed.
+	tell := func(client *http.Client) bool {
+		t.Helper()
+		response, err := client.Post(url, "application/json", strings.NewReader(`{"groupID":"G002"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
+			t.Fatalf("status %d, error %v", response.StatusCode, err)
+		}
+		return response.Close
+	}
+	if tell(old) {
+		t.Fatal("a connection is closed for nothing")
+	}
+	stopped := time.Now()
+	stop()
+	for !r.draining.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	if !tell(old) || !tell(fresh) {
+		t.Error("a connection is not told to close")
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(stopped); took < drain {
+		t.Errorf("ended %s after it was told to", took)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 
 	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
-	"github.com/groupinfo-operator/groupinfo-operator/webhook/applier"
 	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
 )
 
@@ -36,8 +35,14 @@ func (i APIServerInbox) Accept(ctx context.Context, namespace string, change mer
 // JournalInbox writes each change to the local disk before the reply (--ack=journal), and leaves it to the applier to bring
 // it into the API server. Nothing that the API server does delays or prevents the reply.
 type JournalInbox struct {
-	Journal *journal.Journal
-	Applier *applier.Applier
+	// Journal keeps changes on the local disk; a *journal.Journal.
+	Journal interface {
+		Append(namespace string, change merge.Change) (journal.Entry, error)
+	}
+	// Applier brings what the journal keeps into the API server; an *applier.Applier.
+	Applier interface {
+		Add(entry journal.Entry)
+	}
 	// Overflow takes what a full journal cannot: slower is better than lost.
 	Overflow Inbox
 	// Broken is called when the journal failed; the process must end then.

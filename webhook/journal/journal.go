@@ -82,17 +82,23 @@ func Open(dir string, options Options) (*Journal, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
+	j := &Journal{maxBytes: options.MaxBytes, sizes: map[uint64]int64{}}
+	fatal := func(err error) {
+		// The engine holds whoever waits for it then; those who come later are told.
+		err = j.fail(err)
+		options.Fatal(err)
+	}
 	db, err := pebble.Open(dir, &pebble.Options{
 		FS:                 fs,
 		FormatMajorVersion: pebble.FormatNewest,
-		Logger:             engineLogger{options.Log, options.Fatal},
+		Logger:             engineLogger{options.Log, fatal},
 		// Entries live for milliseconds: a small table is flushed rarely and keeps the disk small.
 		MemTableSize: 16 << 20,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the journal in %s: %w", dir, err)
 	}
-	j := &Journal{db: db, maxBytes: options.MaxBytes, sizes: map[uint64]int64{}}
+	j.db = db
 	j.commits = newMetrics(options.Registry, j)
 	if err := errors.Join(j.identify(), j.take()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the journal in %s: %w", dir, err), db.Close())
@@ -389,6 +395,6 @@ func (l engineLogger) Errorf(format string, args ...any) {
 }
 
 func (l engineLogger) Fatalf(format string, args ...any) {
-	l.fatal(&BrokenError{fmt.Errorf(format, args...)})
+	l.fatal(fmt.Errorf(format, args...))
 	select {}
 }

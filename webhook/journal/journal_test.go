@@ -140,7 +140,7 @@ func TestHighestTimeOutlivesTheEntries(t *testing.T) {
 	}
 }
 
-func TestFullJournalRefusesAndTakesAgainAfterRemoval(t *testing.T) {
+func TestFullJournalRefusesAndTakesAgainWhenThereIsRoom(t *testing.T) {
 	j := open(t, vfs.NewMem(), 2000)
 	defer closed(t, j)
 	var accepted []Entry
@@ -160,6 +160,16 @@ func TestFullJournalRefusesAndTakesAgainAfterRemoval(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := j.Append("chat", change(99, strings.Repeat("x", 300))); err != nil {
+		t.Error(err)
+	}
+	if _, err := j.Append("chat", change(100, strings.Repeat("x", 300))); !errors.Is(err, ErrFull) {
+		t.Errorf("one was removed and two fit: %v", err)
+	}
+	// Dead letters wait for nobody, and must not keep the living out.
+	if err := j.Bury([]uint64{accepted[1].Sequence}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Append("chat", change(101, strings.Repeat("x", 300))); err != nil {
 		t.Error(err)
 	}
 }
@@ -227,25 +237,40 @@ func TestFailedSyncIsFinal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tell := func(id uint64) <-chan error {
+		result := make(chan error, 1)
+		go func() {
+			_, err := j.Append("chat", change(id, "text"))
+			result <- err
+		}()
+		return result
+	}
 	appended(t, j, 1)
+	if err := j.Err(); err != nil {
+		t.Errorf("broken before anything failed: %v", err)
+	}
 	failing.On()
-	result := make(chan error, 1)
-	go func() {
-		_, err := j.Append("chat", change(2, "lost"))
-		result <- err
-	}()
+	var broken *BrokenError
 	select {
-	case err := <-result:
-		var broken *BrokenError
+	case err := <-tell(2):
 		if !errors.As(err, &broken) {
 			t.Fatalf("Append returned %v", err)
 		}
-		failing.Off()
-		if _, err := j.Append("chat", change(3, "later")); !errors.As(err, &broken) {
-			t.Errorf("accepted after a failed sync: %v", err)
-		}
 	case <-fatal:
-		// The engine ended the process before it could answer, which loses nothing that was acknowledged.
+		// The engine keeps the call for ever, and nothing was acknowledged.
+	}
+	// The disk is well again, as far as it says itself.
+	failing.Off()
+	select {
+	case err := <-tell(3):
+		if !errors.As(err, &broken) {
+			t.Errorf("Append returned %v after a failed sync", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("whoever comes after a failed sync waits for ever")
+	}
+	if err := j.Err(); !errors.As(err, &broken) {
+		t.Errorf("the journal says of itself: %v", err)
 	}
 }
 

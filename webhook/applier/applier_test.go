@@ -240,6 +240,9 @@ func TestOutageLosesNothingAndIsNotHammered(t *testing.T) {
 		if oldest, found := f.Oldest(); !found || time.Since(oldest) < 10*time.Minute {
 			t.Errorf("the oldest change is from %v (%v)", oldest, found)
 		}
+		if waiting := f.rest().waiting; waiting != 50 {
+			t.Errorf("%d of 50 changes are still in the journal", waiting)
+		}
 		attempts := f.rest().writes["g0"]
 		if attempts < 10 || attempts > 60 {
 			t.Errorf("%d attempts in ten minutes", attempts)

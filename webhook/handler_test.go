@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -538,8 +539,8 @@ func TestServerDrains(t *testing.T) {
 	}
 	stopped := time.Now()
 	stop()
-	for !r.draining.Load() {
-		time.Sleep(time.Millisecond)
+	for !r.draining.Load() && time.Since(stopped) < drain {
+		runtime.Gosched()
 	}
 	if !tell(old) || !tell(fresh) {
 		t.Error("a connection is not told to close")

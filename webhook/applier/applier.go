@@ -3,6 +3,7 @@ package applier
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,8 +75,9 @@ type groupKey struct{ namespace, server, groupID string }
 
 // group is what waits for one group's object.
 type group struct {
-	key     groupKey
-	waiting []journal.Entry
+	key groupKey
+	// waiting are the entries that no write has taken yet, and writing those of the write in flight.
+	waiting, writing []journal.Entry
 	// busy: a write is in flight, a turn is scheduled, or it is the group's turn.
 	busy     bool
 	failures int
@@ -165,16 +167,15 @@ func (a *Applier) take() (*group, []journal.Entry) {
 	}
 	g := a.ready[0]
 	a.ready = a.ready[1:]
-	entries := g.waiting
-	g.waiting = nil
-	return g, entries
+	g.writing, g.waiting = g.waiting, nil
+	return g, g.writing
 }
 
 // finish notes what is left of a group's entries and when its next turn may come.
 func (a *Applier) finish(g *group, left []journal.Entry, wait time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	g.waiting = append(left, g.waiting...)
+	g.waiting, g.writing = append(left, g.waiting...), nil
 	if len(left) > 0 {
 		g.failures++
 		wait = max(wait, backoff(g.failures))
@@ -271,7 +272,7 @@ func (a *Applier) Oldest() (time.Time, bool) {
 	defer a.mu.Unlock()
 	var oldest time.Time
 	for _, g := range a.groups {
-		for _, entry := range g.waiting {
+		for _, entry := range slices.Concat(g.writing, g.waiting) {
 			if oldest.IsZero() || entry.Change.Received.Before(oldest) {
 				oldest = entry.Change.Received
 			}

@@ -262,6 +262,24 @@ func TestOutageLosesNothingAndIsNotHammered(t *testing.T) {
 	})
 }
 
+// An API server that hangs holds every write: what is in flight is not there yet.
+func TestOldestCountsWhatIsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.server.latency = writeTimeout / 2
+		first := f.tell("g", "first")
+		pass(time.Second)
+		f.tell("g", "second")
+		if oldest, found := f.Oldest(); !found || !oldest.Equal(first.Change.Received) {
+			t.Errorf("the oldest change is from %v (%v), want %v", oldest, found, first.Change.Received)
+		}
+		pass(writeTimeout + time.Second)
+		if oldest, found := f.Oldest(); found {
+			t.Errorf("a change from %v is left", oldest)
+		}
+	})
+}
+
 func TestPoisonIsPutAsideAlone(t *testing.T) {
 	invalid := apierrors.NewInvalid(schema.GroupKind{Kind: "GroupInfo"}, "g", nil)
 	synctest.Test(t, func(t *testing.T) {

@@ -68,6 +68,10 @@ const (
 	ReasonSecretConflict = "SecretConflict"
 )
 
+// ReasonProjectionFailed on an OpenIMServer: the receivers could not be told of its tokens. The operator tries again by
+// itself; its log says what the API server objects to.
+const ReasonProjectionFailed = "ProjectionFailed"
+
 // Reasons of a GroupSync's conditions.
 const (
 	// ReasonAllSynced: every selected group is in step.

@@ -213,6 +213,19 @@ type GroupInfoSyncStatus struct {
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name,omitempty"`
 
+	// uid is the metadata.uid of the GroupSync that this entry describes.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	UID string `json:"uid,omitempty"`
+
+	// observedGeneration is the metadata.generation of the GroupSync that this entry describes.
+	//
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
 	// state is Synced, Failed or Conflict.
 	//
 	// +required

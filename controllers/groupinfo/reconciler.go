@@ -82,6 +82,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	err = errors.Join(r.writeTargets(ctx, s), r.pruneTargets(ctx, s))
+	if apierrors.IsConflict(err) {
+		// Somebody else wrote in between, which is no trouble to tell of: look again.
+		return ctrl.Result{}, err
+	}
 	return s.result, errors.Join(err, r.applyStatus(ctx, s))
 }
 
@@ -128,7 +132,7 @@ func (r *Reconciler) writeTargets(ctx context.Context, s *scope) error {
 		}
 		before := findSync(s.group.Status.Syncs, sync.Name)
 		err = r.configMaps.ensure(ctx, want, before != nil && before.State == openimv1.SyncStateConflict)
-		outcome := outcomeOf(err, sync.Name, want, before, r.Now())
+		outcome := outcomeOf(err, sync, want, before, r.Now())
 		switch outcome.State {
 		case openimv1.SyncStateConflict:
 			s.result.RequeueAfter = conflictRecheck
@@ -142,9 +146,11 @@ func (r *Reconciler) writeTargets(ctx context.Context, s *scope) error {
 
 // outcomeOf returns the entry in status.syncs for an attempt to bring a target in step that ended with err. before is the
 // entry for the previous attempt, or nil.
-func outcomeOf(err error, sync string, want desired, before *openimv1.GroupInfoSyncStatus, now time.Time) openimv1.GroupInfoSyncStatus {
+func outcomeOf(err error, sync *openimv1.GroupSync, want desired, before *openimv1.GroupInfoSyncStatus, now time.Time) openimv1.GroupInfoSyncStatus {
 	outcome := openimv1.GroupInfoSyncStatus{
-		Name:               sync,
+		Name:               sync.Name,
+		UID:                string(sync.UID),
+		ObservedGeneration: sync.Generation,
 		State:              openimv1.SyncStateSynced,
 		Target:             want.target(),
 		ContentHash:        want.hash,

@@ -44,6 +44,8 @@ func statusConfiguration(status openimv1.GroupInfoStatus) *openimac.GroupInfoSta
 	for _, sync := range status.Syncs {
 		entry := openimac.GroupInfoSyncStatus().
 			WithName(sync.Name).
+			WithUID(sync.UID).
+			WithObservedGeneration(sync.ObservedGeneration).
 			WithState(sync.State).
 			WithTarget(sync.Target).
 			WithLastTransitionTime(sync.LastTransitionTime)

@@ -135,6 +135,7 @@ func TestOutcomeOf(t *testing.T) {
 	const secret = "what a user wrote"
 	earlier, now := metav1.NewTime(time.Unix(1000, 0)), time.Unix(2000, 999)
 	later := metav1.NewTime(time.Unix(2000, 0))
+	sync := &openimv1.GroupSync{ObjectMeta: metav1.ObjectMeta{Name: "mirror", UID: "uid", Generation: 3}}
 	want := desired{key: client.ObjectKey{Namespace: "chat", Name: "mirror.g1"}, hash: "new"}
 	synced := &openimv1.GroupInfoSyncStatus{Name: "mirror", State: openimv1.SyncStateSynced, ContentHash: "old", LastTransitionTime: earlier}
 	failed := &openimv1.GroupInfoSyncStatus{Name: "mirror", State: openimv1.SyncStateFailed, ContentHash: "old", Message: "m", LastTransitionTime: earlier}
@@ -180,8 +181,8 @@ func TestOutcomeOf(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tc.want.Name, tc.want.Target = "mirror", "ConfigMap/mirror.g1"
-			got := outcomeOf(tc.err, "mirror", want, tc.before, now)
+			tc.want.Name, tc.want.UID, tc.want.ObservedGeneration, tc.want.Target = "mirror", "uid", 3, "ConfigMap/mirror.g1"
+			got := outcomeOf(tc.err, sync, want, tc.before, now)
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
@@ -198,7 +199,7 @@ func TestMessagesAreBounded(t *testing.T) {
 		"conflict": &conflictError{target: long.target()},
 		"failure":  &apierrors.StatusError{ErrStatus: metav1.Status{Reason: metav1.StatusReason(strings.Repeat("群", 200))}},
 	} {
-		if got := outcomeOf(err, "mirror", long, nil, time.Now()).Message; len(got) > maxSyncMessageBytes {
+		if got := outcomeOf(err, &openimv1.GroupSync{}, long, nil, time.Now()).Message; len(got) > maxSyncMessageBytes {
 			t.Errorf("%s: %d bytes", name, len(got))
 		}
 	}

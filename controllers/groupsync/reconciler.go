@@ -137,7 +137,7 @@ func (r *Reconciler) status(ctx context.Context, sync *openimv1.GroupSync) (open
 	if err := r.Client.List(ctx, &groups, client.InNamespace(sync.Namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
 		return status, fmt.Errorf("list GroupInfos: %w", err)
 	}
-	t := count(sync.Name, groups.Items)
+	t := count(sync, groups.Items)
 	status.Matched, status.Synced, status.Failing = &t.matched, &t.synced, &t.failing
 	switch {
 	case groupinfo.Suspended(sync):
@@ -168,22 +168,37 @@ func (r *Reconciler) conditions(sync *openimv1.GroupSync, reason, companion, mes
 
 type totals struct{ matched, synced, failing int32 }
 
-// count sums up what the groups that the GroupSync selects say of it.
-func count(name string, groups []openimv1.GroupInfo) totals {
+// count sums up what the groups that the GroupSync selects say of it: of this generation of it, and of no other that had its
+// name.
+func count(sync *openimv1.GroupSync, groups []openimv1.GroupInfo) totals {
 	var t totals
 	for i := range groups {
 		t.matched++
-		for _, entry := range groups[i].Status.Syncs {
-			switch {
-			case entry.Name != name:
-			case entry.State != openimv1.SyncStateSynced:
-				t.failing++
-			case groups[i].Status.ObservedGeneration == groups[i].Generation:
-				t.synced++
-			}
+		switch entry := entryOf(sync, &groups[i]); {
+		case entry == nil && unservable(&groups[i]), entry != nil && entry.State != openimv1.SyncStateSynced:
+			t.failing++
+		case entry != nil && groups[i].Status.ObservedGeneration == groups[i].Generation:
+			t.synced++
 		}
 	}
 	return t
+}
+
+// entryOf returns what the group says of the GroupSync, or nil.
+func entryOf(sync *openimv1.GroupSync, group *openimv1.GroupInfo) *openimv1.GroupInfoSyncStatus {
+	for i := range group.Status.Syncs {
+		entry := &group.Status.Syncs[i]
+		if entry.Name == sync.Name && entry.UID == string(sync.UID) && entry.ObservedGeneration == sync.Generation {
+			return entry
+		}
+	}
+	return nil
+}
+
+// unservable reports whether the group is one of those that never get an entry for some GroupSync that selects them.
+func unservable(group *openimv1.GroupInfo) bool {
+	ready := meta.FindStatusCondition(group.Status.Conditions, openimv1.ConditionReady)
+	return ready != nil && (ready.Reason == openimv1.ReasonNameMismatch || ready.Reason == openimv1.ReasonTooManySyncs)
 }
 
 // applyStatus writes the status if it says anything new, and tells when Ready changes.

@@ -19,22 +19,42 @@ func group(generation, observed int64, syncs ...openimv1.GroupInfoSyncStatus) op
 }
 
 func TestCount(t *testing.T) {
-	entry := func(name string, state openimv1.SyncState) openimv1.GroupInfoSyncStatus {
-		return openimv1.GroupInfoSyncStatus{Name: name, State: state}
+	sync := &openimv1.GroupSync{ObjectMeta: metav1.ObjectMeta{Name: "mirror", UID: "1", Generation: 2}}
+	entry := func(state openimv1.SyncState, change ...func(*openimv1.GroupInfoSyncStatus)) openimv1.GroupInfoSyncStatus {
+		e := openimv1.GroupInfoSyncStatus{Name: "mirror", UID: "1", ObservedGeneration: 2, State: state}
+		for _, c := range change {
+			c(&e)
+		}
+		return e
+	}
+	because := func(reason string) openimv1.GroupInfo {
+		g := group(1, 1)
+		g.Status.Conditions = []metav1.Condition{{Type: openimv1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason}}
+		return g
 	}
 	for name, tc := range map[string]struct {
-		groups []openimv1.GroupInfo
-		want   totals
+		group openimv1.GroupInfo
+		want  totals
 	}{
-		"no groups":                           {nil, totals{}},
-		"in step":                             {[]openimv1.GroupInfo{group(1, 1, entry("mirror", openimv1.SyncStateSynced))}, totals{matched: 1, synced: 1}},
-		"in step with an older generation":    {[]openimv1.GroupInfo{group(2, 1, entry("mirror", openimv1.SyncStateSynced))}, totals{matched: 1}},
-		"not looked at yet":                   {[]openimv1.GroupInfo{group(1, 0)}, totals{matched: 1}},
-		"a conflict counts as failing":        {[]openimv1.GroupInfo{group(1, 1, entry("mirror", openimv1.SyncStateConflict))}, totals{matched: 1, failing: 1}},
-		"another GroupSync's entry is not it": {[]openimv1.GroupInfo{group(1, 1, entry("other", openimv1.SyncStateFailed))}, totals{matched: 1}},
+		"in step":                          {group(1, 1, entry(openimv1.SyncStateSynced)), totals{matched: 1, synced: 1}},
+		"in step with an older generation": {group(2, 1, entry(openimv1.SyncStateSynced)), totals{matched: 1}},
+		"not looked at yet":                {group(1, 0), totals{matched: 1}},
+		"a conflict counts as failing":     {group(1, 1, entry(openimv1.SyncStateConflict)), totals{matched: 1, failing: 1}},
+		"another GroupSync's entry": {
+			group(1, 1, entry(openimv1.SyncStateFailed, func(e *openimv1.GroupInfoSyncStatus) { e.Name = "other" })), totals{matched: 1},
+		},
+		"an entry for the GroupSync as it was": {
+			group(1, 1, entry(openimv1.SyncStateSynced, func(e *openimv1.GroupInfoSyncStatus) { e.ObservedGeneration = 1 })), totals{matched: 1},
+		},
+		"an entry for an earlier GroupSync of the name": {
+			group(1, 1, entry(openimv1.SyncStateSynced, func(e *openimv1.GroupInfoSyncStatus) { e.UID = "0" })), totals{matched: 1},
+		},
+		"a group that is never served":          {because(openimv1.ReasonNameMismatch), totals{matched: 1, failing: 1}},
+		"a group with more syncs than it holds": {because(openimv1.ReasonTooManySyncs), totals{matched: 1, failing: 1}},
+		"a group that is not ready otherwise":   {because(openimv1.ReasonSyncFailed), totals{matched: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, count("mirror", tc.groups), cmp.AllowUnexported(totals{})); diff != "" {
+			if diff := cmp.Diff(tc.want, count(sync, []openimv1.GroupInfo{tc.group}), cmp.AllowUnexported(totals{})); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -2,6 +2,7 @@ package openimserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/apierr"
 	openimac "github.com/groupinfo-operator/groupinfo-operator/internal/applyconfiguration/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/conditions"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/ownwrites"
@@ -59,7 +61,6 @@ func (s *scope) fail(reason, format string, args ...any) {
 // +kubebuilder:rbac:groups=openim.io,resources=openimservers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=openim.io,resources=openimservers/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create
-// +kubebuilder:rbac:groups="",namespace=groupinfo-operator-system,resources=secrets,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups="",namespace=groupinfo-operator-system,resources=secrets,resourceNames=groupinfo-operator-verifiers,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
@@ -86,10 +87,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 			return ctrl.Result{}, err
 		}
 	}
-	if err := r.project(ctx, request.NamespacedName, s.tokens); err != nil {
+	err = r.project(ctx, request.NamespacedName, s.tokens)
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+		// The cache is behind; the next attempt will succeed.
 		return ctrl.Result{}, err
+	} else if err != nil && s.reason == "" {
+		s.fail(openimv1.ReasonProjectionFailed, "the receivers could not be told of the tokens (%s); the operator tries again", apierr.Reason(err))
 	}
-	return ctrl.Result{}, r.applyStatus(ctx, s)
+	return ctrl.Result{}, errors.Join(err, r.applyStatus(ctx, s))
 }
 
 // activate lets only the oldest OpenIMServer of a namespace pass.

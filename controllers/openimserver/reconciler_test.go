@@ -2,13 +2,18 @@ package openimserver
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/verifier"
@@ -124,6 +129,46 @@ func TestStatus(t *testing.T) {
 			}
 			if encoded, err := json.Marshal(got); err != nil || strings.Contains(string(encoded), token) {
 				t.Errorf("the token is in the status: %s (%v)", encoded, err)
+			}
+		})
+	}
+}
+
+// A verifier that is there for no server must be looked at, whether it was there before the controller or came from its own
+// belated write: nobody else will take it away.
+func TestProjectionChangesEnqueueEveryKeyThatDiffers(t *testing.T) {
+	secret := func(data map[string][]byte) *corev1.Secret { return &corev1.Secret{Data: data} }
+	old := map[string][]byte{"a.gone": []byte("1"), "b.changed": []byte("1"), "c.same": []byte("1")}
+	now := map[string][]byte{"b.changed": []byte("2"), "c.same": []byte("1"), "d.new": []byte("1"), "nodot": []byte("1")}
+	handler := projectionChanges()
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	for name, tc := range map[string]struct {
+		happen func(queue)
+		want   []string
+	}{
+		"found at the start": {func(q queue) {
+			handler.Create(t.Context(), event.TypedCreateEvent[*corev1.Secret]{Object: secret(old)}, q)
+		}, []string{"a/gone", "b/changed", "c/same"}},
+		"changed": {func(q queue) {
+			handler.Update(t.Context(), event.TypedUpdateEvent[*corev1.Secret]{ObjectOld: secret(old), ObjectNew: secret(now)}, q)
+		}, []string{"a/gone", "b/changed", "d/new"}},
+		"deleted": {func(q queue) {
+			handler.Delete(t.Context(), event.TypedDeleteEvent[*corev1.Secret]{Object: secret(old)}, q)
+		}, []string{"a/gone", "b/changed", "c/same"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+			defer q.ShutDown()
+			tc.happen(q)
+			var got []string
+			for q.Len() > 0 {
+				request, _ := q.Get()
+				got = append(got, request.String())
+				q.Done(request)
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Error(diff)
 			}
 		})
 	}

@@ -79,20 +79,24 @@ func (r *Reconciler) list(ctx context.Context, options ...client.ListOption) []r
 	return requests
 }
 
-// projectionChanges enqueues the servers whose verifiers somebody else changed or deleted in the projected Secret.
+// projectionChanges enqueues the servers whose verifiers in the projected Secret came, changed or went. Those that were
+// there before the controller started are among them: the server of one may have been deleted in the meantime.
 func projectionChanges() handler.TypedEventHandler[*corev1.Secret, reconcile.Request] {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	enqueue := func(q queue, before, after map[string][]byte) {
-		for key := range before {
-			if bytes.Equal(before[key], after[key]) {
-				continue
-			}
-			if namespace, name, found := strings.Cut(key, "."); found {
-				q.Add(reconcile.Request{NamespacedName: client.ObjectKey{Namespace: namespace, Name: name}})
+		for _, data := range []map[string][]byte{before, after} {
+			for key := range data {
+				namespace, name, found := strings.Cut(key, ".")
+				if found && !bytes.Equal(before[key], after[key]) {
+					q.Add(reconcile.Request{NamespacedName: client.ObjectKey{Namespace: namespace, Name: name}})
+				}
 			}
 		}
 	}
 	return handler.TypedFuncs[*corev1.Secret, reconcile.Request]{
+		CreateFunc: func(_ context.Context, e event.TypedCreateEvent[*corev1.Secret], q queue) {
+			enqueue(q, nil, e.Object.Data)
+		},
 		UpdateFunc: func(_ context.Context, e event.TypedUpdateEvent[*corev1.Secret], q queue) {
 			enqueue(q, e.ObjectOld.Data, e.ObjectNew.Data)
 		},

@@ -20,6 +20,10 @@ const (
 	// minTokenLength is 128 bits in base64. A token is all that proves a callback, and a verifier is a plain hash of it.
 	minTokenLength = 22
 	maxTokenLength = 256
+
+	// maxTokens are enough for any rotation. The verifiers of all tenants share one Secret of at most 1 MiB, of which none
+	// may take more than its part.
+	maxTokens = 8
 )
 
 // unescaped matches what can stand in a URL path as it is. OpenIM appends to the configured URL and escapes nothing.
@@ -55,6 +59,10 @@ func readTokens(data map[string][]byte) (valid []string, faults []string) {
 		if fault := tokenFault(token); fault != "" {
 			faults = append(faults, fmt.Sprintf("key %s %s", key, fault))
 			continue
+		}
+		if len(valid) == maxTokens {
+			faults = append(faults, fmt.Sprintf("key %s is one more than the %d tokens that can be in force", key, maxTokens))
+			break
 		}
 		valid = append(valid, token)
 	}

@@ -1,6 +1,7 @@
 package openimserver
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,14 @@ func TestReadTokens(t *testing.T) {
 		"a slash":                   {map[string]string{"token": good + "/"}, nil, []string{"key token has characters other than letters, digits and -._~"}},
 		"taken for a command":       {map[string]string{"token": "CallBack" + good}, nil, []string{"key token begins with callback, as only commands do"}},
 		"a bad one leaves the good": {map[string]string{"token": good, "token-old": "short"}, []string{good}, []string{"key token-old has fewer than 22 characters"}},
+		"more than can be in force": {
+			map[string]string{
+				"token": good, "token-1": good, "token-2": good, "token-3": good, "token-4": good,
+				"token-5": good, "token-6": good, "token-7": good, "token-8": good, "token-9": good,
+			},
+			slices.Repeat([]string{good}, 8),
+			[]string{"key token-8 is one more than the 8 tokens that can be in force"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := map[string][]byte{}

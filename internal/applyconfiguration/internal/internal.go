@@ -157,10 +157,16 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+    - name: observedGeneration
+      type:
+        scalar: numeric
     - name: state
       type:
         namedType: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.SyncState
     - name: target
+      type:
+        scalar: string
+    - name: uid
       type:
         scalar: string
 - name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.GroupSync

@@ -14,6 +14,10 @@ import (
 type GroupInfoSyncStatusApplyConfiguration struct {
 	// name is the name of the GroupSync.
 	Name *string `json:"name,omitempty"`
+	// uid is the metadata.uid of the GroupSync that this entry describes.
+	UID *string `json:"uid,omitempty"`
+	// observedGeneration is the metadata.generation of the GroupSync that this entry describes.
+	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// state is Synced, Failed or Conflict.
 	State *apiv1alpha1.SyncState `json:"state,omitempty"`
 	// target is the kind and name of the object that the GroupSync keeps for this group, for example
@@ -38,6 +42,22 @@ func GroupInfoSyncStatus() *GroupInfoSyncStatusApplyConfiguration {
 // If called multiple times, the Name field is set to the value of the last call.
 func (b *GroupInfoSyncStatusApplyConfiguration) WithName(value string) *GroupInfoSyncStatusApplyConfiguration {
 	b.Name = &value
+	return b
+}
+
+// WithUID sets the UID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UID field is set to the value of the last call.
+func (b *GroupInfoSyncStatusApplyConfiguration) WithUID(value string) *GroupInfoSyncStatusApplyConfiguration {
+	b.UID = &value
+	return b
+}
+
+// WithObservedGeneration sets the ObservedGeneration field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ObservedGeneration field is set to the value of the last call.
+func (b *GroupInfoSyncStatusApplyConfiguration) WithObservedGeneration(value int64) *GroupInfoSyncStatusApplyConfiguration {
+	b.ObservedGeneration = &value
 	return b
 }
 

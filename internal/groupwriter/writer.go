@@ -122,7 +122,12 @@ func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State
 	if err != nil {
 		logf.FromContext(ctx).Info("Stamps are unreadable: every field takes its next change", "groupInfo", key, "reason", err.Error())
 	}
-	for _, s := range state.Stamps {
+	for field, s := range state.Stamps {
+		if !w.Clock.Plausible(s) {
+			logf.FromContext(ctx).Info("Stamp is too far in the future to be true: the field takes its next change", "groupInfo", key, "field", field)
+			delete(state.Stamps, field)
+			continue
+		}
 		w.Clock.Observe(s)
 	}
 	if !state.Join(told) {

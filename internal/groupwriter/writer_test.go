@@ -214,6 +214,17 @@ var _ = Describe("Writer", func() {
 		Expect(get(ctx, namespace, "G002").Spec.GroupName).To(HaveValue(Equal("B")))
 	})
 
+	It("lets no stamp that was written by hand keep changes from this group, nor from any other", func(ctx SpecContext) {
+		namespace, w := newNamespace(ctx), newWriter(env.Client)
+		Expect(w.Write(ctx, namespace, told(1, "G002", named("A")))).To(Equal(groupwriter.Created))
+		object := get(ctx, namespace, "G002")
+		object.Annotations[openimv1.AnnotationStamps] = "1.ffffffffffffffff.ffffffffffffffff.ffffffffffffffff=groupName"
+		Expect(env.Client.Update(ctx, object)).To(Succeed())
+		Expect(w.Write(ctx, namespace, told(2, "G002", named("B")))).To(Equal(groupwriter.Patched))
+		Expect(get(ctx, namespace, "G002").Spec.GroupName).To(HaveValue(Equal("B")))
+		Expect(w.Clock.Next(stamp.RankTold).HLC.Time()).To(BeTemporally("~", time.Now(), time.Minute))
+	})
+
 	It("returns a group that a user deleted with its next change", func(ctx SpecContext) {
 		namespace, w := newNamespace(ctx), newWriter(env.Client)
 		Expect(w.Write(ctx, namespace, told(1, "G002", named("A")))).To(Equal(groupwriter.Created))

@@ -18,6 +18,10 @@ func HLCAt(t time.Time) HLC { return HLC(max(t.UnixMilli(), 0)) << logicalBits }
 // Time returns the wall-clock part, to the millisecond.
 func (h HLC) Time() time.Time { return time.UnixMilli(int64(h >> logicalBits)).UTC() }
 
+// maxAhead is further than any clock in a cluster runs ahead of another: API servers, and the certificates that are checked
+// on the way to them, would not work.
+const maxAhead = 24 * time.Hour
+
 // Clock makes the stamps of one replica: each comes after every stamp that it made or observed before. It is safe for
 // concurrent use.
 type Clock struct {
@@ -48,6 +52,10 @@ func (c *Clock) Next(rank Rank) Stamp {
 	c.sequence++
 	return Stamp{Rank: rank, HLC: c.last, Replica: c.replica, Sequence: c.sequence}
 }
+
+// Plausible reports whether a clock can have made the stamp. One that comes from further in the future was written by an
+// editor's hand: it would keep every later change from the field, and an observing clock would carry it to all others.
+func (c *Clock) Plausible(s Stamp) bool { return s.HLC <= HLCAt(c.now().Add(maxAhead)) }
 
 // Observe makes every later stamp of the same or a higher rank come after s. A stamp far in the future is believed: a
 // clamped one would make every later change to that field lose.

@@ -124,3 +124,25 @@ func TestHLCTime(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestPlausible(t *testing.T) {
+	now := time.UnixMilli(1_795_428_377_127)
+	clock := NewClock(7, func() time.Time { return now })
+	for name, tc := range map[string]struct {
+		at   HLC
+		want bool
+	}{
+		"the past":                       {HLCAt(now.Add(-1000 * time.Hour)), true},
+		"now":                            {HLCAt(now), true},
+		"a clock that runs hours ahead":  {HLCAt(now.Add(23 * time.Hour)), true},
+		"a date that no clock shows":     {HLCAt(now.Add(25 * time.Hour)), false},
+		"the end of time, by hand":       {math.MaxUint64, false},
+		"the counter of this very stamp": {HLCAt(now) + 5, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := clock.Plausible(Stamp{Rank: RankTold, HLC: tc.at}); got != tc.want {
+				t.Errorf("plausible is %v, want %v", got, tc.want)
+			}
+		})
+	}
+}

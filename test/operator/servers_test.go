@@ -104,6 +104,15 @@ var _ = Describe("An OpenIMServer", func() {
 		}).Should(Satisfy(apierrors.IsNotFound))
 	})
 
+	It("is not accepted any more when it was deleted while the controller was away", func(ctx SpecContext) {
+		o := newOpenIM(ctx)
+		controller.stop(ctx)
+		Expect(env.Client.Delete(ctx, demo(o))).To(Succeed())
+		Expect(statusWith(ctx, o, o.token)()).To(Equal(http.StatusOK), "nobody has told the receivers")
+		controller.restart(ctx)
+		Eventually(ctx, statusWith(ctx, o, o.token)).Should(Equal(http.StatusUnauthorized))
+	})
+
 	It("gets its verifier back when somebody takes it away", func(ctx SpecContext) {
 		o := newOpenIM(ctx)
 		key := client.ObjectKey{Namespace: systemNamespace, Name: "groupinfo-operator-verifiers"}

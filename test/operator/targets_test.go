@@ -2,6 +2,7 @@ package operator_test
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
@@ -64,6 +66,23 @@ var _ = Describe("A GroupSync with a ConfigMap target", func() {
 		sync.Spec.Target.ConfigMap.Format = openimv1.ConfigMapFormatJSON
 		Expect(env.Client.Update(ctx, sync)).To(Succeed())
 		Eventually(ctx, data(ctx)).Should(Equal(map[string]string{"group.json": `{"serverName":"demo","groupID":"g1","groupName":"","ex":"new","needVerification":0}`}))
+	})
+
+	It("is not ready for a new spec before every ConfigMap follows it", func(ctx SpecContext) {
+		const groups = 60
+		for i := range groups {
+			o.tell(ctx, setGroupInfoEx, formatted(`{"groupID":"many-%d","groupName":"A"}`, i))
+		}
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(ready(ctx, sync)()).To(Equal("True/AllSynced"))
+			g.Expect(sync.Status.Synced).To(HaveValue(BeEquivalentTo(groups + 1)))
+		}).Should(Succeed())
+		change := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"target":{"configMap":{"format":"JSON"}}}}`))
+		Expect(env.Client.Patch(ctx, sync, change)).To(Succeed())
+		Eventually(ctx, ready(ctx, sync)).WithPolling(5 * time.Millisecond).Should(Equal("True/AllSynced"))
+		for i := range groups {
+			Expect(configMapData(ctx, o.namespace, fmt.Sprintf("mirror.many-%d", i))).To(HaveKey("group.json"))
+		}
 	})
 
 	It("brings the ConfigMap back when it is deleted", func(ctx SpecContext) {

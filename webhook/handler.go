@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
@@ -31,6 +32,8 @@ type Handler struct {
 	metrics   *metrics
 	verifiers atomic.Pointer[verifier.Set]
 	draining  atomic.Bool
+	// room is what is left for the bodies in flight, in bytes.
+	room *semaphore.Weighted
 }
 
 // Options of a Handler. All are required.
@@ -55,6 +58,7 @@ func NewHandler(options Options) *Handler {
 		now:     options.Now,
 		log:     options.Log,
 		metrics: newMetrics(options.Registry),
+		room:    semaphore.NewWeighted(maxBytesInFlight),
 	}
 }
 
@@ -84,6 +88,12 @@ type refusal struct {
 	message string
 }
 
+// beforeVerification reports whether the sender is not known to be OpenIM. It may not keep its connection: a verified
+// one may idle for a day.
+func (r *refusal) beforeVerification() bool {
+	return r == errNotFound || r == errMethod || r == errContentType || r == errUnauthenticated
+}
+
 var (
 	errNotFound        = &refusal{outcomeNotFound, http.StatusNotFound, "no such path: callbacks go to " + routeTemplate}
 	errMethod          = &refusal{outcomeWrongMethod, http.StatusMethodNotAllowed, "callbacks are sent with POST"}
@@ -91,6 +101,7 @@ var (
 	errNotReady        = &refusal{outcomeNotReady, http.StatusServiceUnavailable, "the receiver has just started; try again in a moment"}
 	errUnauthenticated = &refusal{outcomeUnauthenticated, http.StatusUnauthorized, "no OpenIMServer accepts this path and token; see the OpenIMServer's status.callbackPath and its token Secret"}
 	errTooLarge        = &refusal{outcomeTooLarge, http.StatusRequestEntityTooLarge, "the body is larger than " + strconv.Itoa(maxBodyBytes) + " bytes"}
+	errOverloaded      = &refusal{outcomeOverloaded, http.StatusServiceUnavailable, "too many callbacks at once; OpenIM does not repeat this one"}
 	errUnreadable      = &refusal{outcomeUnreadable, http.StatusBadRequest, "the body ended early"}
 	errIdentity        = &refusal{outcomeIdentity, http.StatusConflict, "a GroupInfo of another group or OpenIMServer has the name of this one; delete it if it is obsolete"}
 	errNotDurable      = &refusal{outcomeNotDurable, http.StatusServiceUnavailable, "the change could not be stored"}
@@ -132,7 +143,8 @@ func (h *Handler) receive(r *http.Request, started time.Time) (command string, a
 	}
 	log := h.log.WithValues("openIMServer", route.server, "route", routeTemplate)
 
-	body, refused := readBody(r)
+	body, release, refused := h.readBody(r)
+	defer release()
 	if refused != nil {
 		log.Info("Callback refused", "reason", refused.message)
 		return route.command, at, refused
@@ -144,7 +156,8 @@ func (h *Handler) receive(r *http.Request, started time.Time) (command string, a
 	}
 	command = string(callback.Command)
 
-	ctx, cancel := context.WithTimeout(logr.NewContext(r.Context(), log), acknowledgeTimeout)
+	// The change is in hand: it is stored even if the sender has not the patience to hear so.
+	ctx, cancel := context.WithTimeout(logr.NewContext(context.WithoutCancel(r.Context()), log), acknowledgeTimeout)
 	defer cancel()
 	change := changeOf(callback, route.server.Name, h.clock, started)
 	if err := h.inbox.Accept(ctx, route.server.Namespace, change); err != nil {
@@ -157,19 +170,27 @@ func (h *Handler) receive(r *http.Request, started time.Time) (command string, a
 	return command, change.Stamp, nil
 }
 
-// readBody reads the request's body up to maxBodyBytes.
-func readBody(r *http.Request) ([]byte, *refusal) {
-	if r.ContentLength > maxBodyBytes {
-		return nil, errTooLarge
+// readBody reads the request's body up to maxBodyBytes. The room that it takes is free again after release.
+func (h *Handler) readBody(r *http.Request) (body []byte, release func(), refused *refusal) {
+	size := r.ContentLength
+	if size < 0 {
+		size = maxBodyBytes
 	}
+	if size > maxBodyBytes {
+		return nil, func() {}, errTooLarge
+	}
+	if !h.room.TryAcquire(size) {
+		return nil, func() {}, errOverloaded
+	}
+	release = func() { h.room.Release(size) }
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
 	switch {
 	case err != nil:
-		return nil, errUnreadable
+		return nil, release, errUnreadable
 	case len(body) > maxBodyBytes:
-		return nil, errTooLarge
+		return nil, release, errTooLarge
 	}
-	return body, nil
+	return body, release, nil
 }
 
 // undecodable turns what the decoder says into a refusal. Its messages hold nothing of the body.
@@ -190,7 +211,7 @@ func (h *Handler) reply(w http.ResponseWriter, refused *refusal) {
 		answer, status = openim.Reject(refused.status, refused.message), refused.status
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	if h.draining.Load() {
+	if h.draining.Load() || refused.beforeVerification() {
 		w.Header().Set("Connection", "close")
 	}
 	if status == http.StatusMethodNotAllowed {

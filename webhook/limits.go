@@ -7,6 +7,10 @@ const (
 	// largest callback, the dismissal of a group with 100,000 members whose IDs have 64 characters, takes 6.7 MB.
 	maxBodyBytes = 8 << 20
 
+	// maxBytesInFlight bounds the bodies that are worked on at once, over all senders: whoever has one tenant's token must
+	// not be able to end the process that serves the others. Reading and decoding a body takes about three times its size.
+	maxBytesInFlight = 64 << 20
+
 	// maxHeaderBytes bounds the request line and the headers. OpenIM's take some 300 bytes.
 	maxHeaderBytes = 16 << 10
 

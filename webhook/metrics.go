@@ -17,6 +17,7 @@ const (
 	outcomeNotReady        outcome = "not_ready"
 	outcomeUnauthenticated outcome = "unauthenticated"
 	outcomeTooLarge        outcome = "too_large"
+	outcomeOverloaded      outcome = "overloaded"
 	outcomeUnreadable      outcome = "unreadable"
 	outcomeIdentity        outcome = "identity_conflict"
 	outcomeNotDurable      outcome = "not_durable"

@@ -43,7 +43,8 @@ type JournalInbox struct {
 	Applier interface {
 		Add(entry journal.Entry)
 	}
-	// Overflow takes what a full journal cannot: slower is better than lost.
+	// Overflow takes what a full or broken journal cannot: slower is better than lost. If the journal has it after all, it is
+	// merged twice, which changes nothing.
 	Overflow Inbox
 	// Broken is called when the journal failed; the process must end then.
 	Broken func(error)
@@ -54,15 +55,17 @@ var _ Inbox = JournalInbox{}
 // Accept implements Inbox.
 func (i JournalInbox) Accept(ctx context.Context, namespace string, change merge.Change) error {
 	entry, err := i.Journal.Append(namespace, change)
-	if errors.Is(err, journal.ErrFull) {
-		return i.Overflow.Accept(ctx, namespace, change)
-	}
-	if _, broken := errors.AsType[*journal.BrokenError](err); broken {
+	_, broken := errors.AsType[*journal.BrokenError](err)
+	switch {
+	case err == nil:
+		i.Applier.Add(entry)
+		return nil
+	case broken:
 		i.Broken(err)
-	}
-	if err != nil {
+		return i.Overflow.Accept(ctx, namespace, change)
+	case errors.Is(err, journal.ErrFull):
+		return i.Overflow.Accept(ctx, namespace, change)
+	default:
 		return err
 	}
-	i.Applier.Add(entry)
-	return nil
 }

@@ -65,7 +65,9 @@ type receiverProcess struct {
 	applier *applier.Applier
 	journal *journal.Journal
 	broken  chan error
-	log     logr.Logger
+	// abandoned: the journal has failed and cannot even be closed.
+	abandoned bool
+	log       logr.Logger
 }
 
 // newReceiver sets up a receiver, with its journal replayed, and adds to the manager what depends on the API server.
@@ -138,8 +140,9 @@ func (r *receiverProcess) useSnapshot(handler *webhook.Handler) error {
 		return err
 	}
 	var data map[string][]byte
-	if err := json.Unmarshal(snapshot, &data); err != nil {
-		return errors.New("the verifiers that the journal keeps cannot be read: it was written by another version, or is damaged")
+	if json.Unmarshal(snapshot, &data) != nil {
+		r.log.Info("The kept verifiers cannot be read: callbacks are refused until the API server answers")
+		return nil
 	}
 	set, err := verifier.FromSecret(data)
 	handler.SetVerifiers(set)
@@ -165,7 +168,7 @@ func (r *receiverProcess) fail(err error) {
 	}
 }
 
-// run receives until the context ends, drains, and closes the journal. It returns at once when the journal fails.
+// run receives until the context ends, and drains. It returns at once when the journal fails.
 func (r *receiverProcess) run(ctx context.Context) error {
 	// The applier goes on while the server drains.
 	applying, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -183,15 +186,17 @@ func (r *receiverProcess) run(ctx context.Context) error {
 	select {
 	case err := <-served:
 		stop()
-		return errors.Join(err, <-applied, r.close())
+		return errors.Join(err, <-applied)
 	case err := <-r.broken:
 		// Calls to the journal may never return now: the process ends without them.
+		r.abandoned = true
 		return err
 	}
 }
 
+// close closes the journal, which nobody may use any more.
 func (r *receiverProcess) close() error {
-	if r.journal == nil {
+	if r.journal == nil || r.abandoned {
 		return nil
 	}
 	return r.journal.Close()

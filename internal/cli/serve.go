@@ -148,8 +148,10 @@ func runBoth(ctx context.Context, mgr manager.Manager, receiver *receiverProcess
 		managed <- mgr.Start(managing)
 	}()
 	err := receiver.run(receiving)
+	stopReceiver()
 	stopManager()
-	return errors.Join(err, <-managed)
+	// Only now does nobody use the journal any more.
+	return errors.Join(err, <-managed, receiver.close())
 }
 
 func newScheme() (*runtime.Scheme, error) {

@@ -2,6 +2,7 @@ package applier
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
 	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
@@ -40,8 +42,10 @@ type Writer interface {
 	Write(ctx context.Context, namespace string, told merge.State, options ...groupwriter.Option) (groupwriter.Result, error)
 }
 
-// Journal forgets what was applied and puts aside what never can be.
+// Journal holds what waits, forgets what was applied and puts aside what never can be.
 type Journal interface {
+	// Load returns an entry, and false if it was removed or put aside.
+	Load(sequence uint64) (journal.Entry, bool, error)
 	Remove(sequences []uint64) error
 	Bury(sequences []uint64) error
 }
@@ -76,7 +80,8 @@ type groupKey struct{ namespace, server, groupID string }
 // group is what waits for one group's object.
 type group struct {
 	key groupKey
-	// waiting are the entries that no write has taken yet, and writing those of the write in flight.
+	// waiting are the entries that no write has taken yet, and writing those of the write in flight; without what was told,
+	// which stays on the disk until it is written. In an outage more may wait than fits into memory.
 	waiting, writing []journal.Entry
 	// busy: a write is in flight, a turn is scheduled, or it is the group's turn.
 	busy     bool
@@ -107,11 +112,21 @@ func (a *Applier) Add(entry journal.Entry) {
 		g = &group{key: key}
 		a.groups[key] = g
 	}
-	g.waiting = append(g.waiting, entry)
+	g.waiting = append(g.waiting, withoutWord(entry))
 	if !g.busy {
 		g.busy = true
 		a.enqueue(g)
 	}
+}
+
+// withoutWord leaves of an entry what is needed to find it again.
+func withoutWord(entry journal.Entry) journal.Entry {
+	spec := entry.Change.Spec
+	entry.Change = merge.Change{
+		Received: entry.Change.Received,
+		Spec:     openimv1.GroupInfoSpec{ServerName: spec.ServerName, GroupID: spec.GroupID},
+	}
+	return entry
 }
 
 // enqueue makes it the group's turn. The caller holds the lock.
@@ -208,8 +223,9 @@ func backoff(failures int) time.Duration {
 func (a *Applier) apply(ctx context.Context, entries []journal.Entry) (left []journal.Entry, wait time.Duration) {
 	err := a.write(ctx, entries)
 	verdict := judge(err)
-	if verdict == impossible && len(entries) > 1 {
-		// One bad change must not take the good ones along.
+	_, foreign := errors.AsType[*groupwriter.IdentityError](err)
+	if verdict == impossible && len(entries) > 1 && !foreign {
+		// One bad change must not take the good ones along; an object of another group refuses them all.
 		for _, entry := range entries {
 			again, w := a.apply(ctx, []journal.Entry{entry})
 			left, wait = append(left, again...), max(wait, w)
@@ -243,16 +259,23 @@ func (a *Applier) apply(ctx context.Context, entries []journal.Entry) (left []jo
 
 // write merges the entries and writes the result.
 func (a *Applier) write(ctx context.Context, entries []journal.Entry) error {
-	var told merge.State
+	told := merge.State{Spec: entries[0].Change.Spec}
 	newest := time.Time{}
-	for i, entry := range entries {
-		if i == 0 {
-			told.Spec.ServerName, told.Spec.GroupID = entry.Change.Spec.ServerName, entry.Change.Spec.GroupID
+	for _, waiting := range entries {
+		entry, found, err := a.journal.Load(waiting.Sequence)
+		if err != nil {
+			return err
+		} else if !found {
+			// It came twice, and was applied the first time.
+			continue
 		}
 		told.Join(entry.Change.State())
 		if entry.Change.Received.After(newest) {
 			newest = entry.Change.Received
 		}
+	}
+	if len(told.History) == 0 {
+		return nil
 	}
 	var options []groupwriter.Option
 	if a.now().Sub(newest) > maxAge {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
@@ -82,8 +83,15 @@ func (s *server) Write(ctx context.Context, _ string, told merge.State, options 
 // disk stands for the journal.
 type disk struct {
 	mu      sync.Mutex
-	waiting map[uint64]bool
+	waiting map[uint64]journal.Entry
 	dead    []uint64
+}
+
+func (d *disk) Load(sequence uint64) (journal.Entry, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	entry, found := d.waiting[sequence]
+	return entry, found, nil
 }
 
 func (d *disk) Remove(sequences []uint64) error {
@@ -115,7 +123,7 @@ type fixture struct {
 // newFixture starts an applier that ends with the test's bubble.
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{server: newServer(), disk: &disk{waiting: map[uint64]bool{}}}
+	f := &fixture{server: newServer(), disk: &disk{waiting: map[uint64]journal.Entry{}}}
 	f.Applier = New(Options{Writer: f.server, Journal: f.disk, Now: time.Now, Log: logr.Discard(), Registry: prometheus.NewRegistry()})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -137,7 +145,7 @@ func (f *fixture) tell(group, name string) journal.Entry {
 		Spec:     openimv1.GroupInfoSpec{ServerName: "demo", GroupID: group, GroupName: &name},
 	}}
 	f.disk.mu.Lock()
-	f.disk.waiting[entry.Sequence] = true
+	f.disk.waiting[entry.Sequence] = entry
 	f.disk.mu.Unlock()
 	f.Add(entry)
 	return entry
@@ -304,6 +312,9 @@ func TestPoisonIsPutAsideAlone(t *testing.T) {
 			Stamp: stamp.Stamp{Rank: stamp.RankTold, HLC: 9, Sequence: f.next}, Received: time.Now(),
 			Spec: openimv1.GroupInfoSpec{ServerName: "demo", GroupID: "g", GroupName: new("poison"), Ex: new("e")},
 		}}
+		f.disk.mu.Lock()
+		f.disk.waiting[worse.Sequence] = worse
+		f.disk.mu.Unlock()
 		f.Add(worse)
 		pass(time.Second)
 		f.server.mu.Lock()
@@ -416,6 +427,8 @@ func TestJudge(t *testing.T) {
 		"422":                          {apierrors.NewInvalid(schema.GroupKind{}, "g", nil), impossible},
 		"429":                          {apierrors.NewTooManyRequests("x", 1), passing},
 		"500":                          {apierrors.NewInternalError(errors.New("x")), passing},
+		"the CRD is not installed":     {&apierrors.StatusError{ErrStatus: metav1.Status{Reason: metav1.StatusReasonNotFound, Code: 404, Message: "the server could not find the requested resource"}}, passing},
+		"an entry that cannot be read": {fmt.Errorf("load: %w", journal.ErrUnreadable), impossible},
 		"the namespace is gone":        {apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, "chat"), impossible},
 		"another group's object":       {fmt.Errorf("write: %w", &groupwriter.IdentityError{}), impossible},
 		"too late to create":           {fmt.Errorf("write: %w", groupwriter.ErrAbsent), impossible},

@@ -7,6 +7,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
+	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
 )
 
 // verdict is what a write's result means for its entries.
@@ -31,13 +32,20 @@ func judge(err error) verdict {
 		errors.Is(err, groupwriter.ErrAbsent),
 		apierrors.IsInvalid(err),
 		apierrors.IsBadRequest(err),
+		errors.Is(err, journal.ErrUnreadable),
 		apierrors.IsRequestEntityTooLargeError(err),
-		// The namespace is gone.
-		apierrors.IsNotFound(err):
+		namespaceGone(err):
 		return impossible
 	default:
 		return passing
 	}
+}
+
+// namespaceGone tells a missing namespace from a missing CRD, which somebody will install.
+func namespaceGone(err error) bool {
+	var status apierrors.APIStatus
+	return apierrors.IsNotFound(err) && errors.As(err, &status) &&
+		status.Status().Details != nil && status.Status().Details.Kind == "namespaces"
 }
 
 // retryAfter is how long the API server asked to wait.

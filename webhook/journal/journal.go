@@ -34,6 +34,9 @@ var (
 // ErrFull means that the entries waiting to be applied have reached the journal's bound.
 var ErrFull = errors.New("the journal is full")
 
+// ErrUnreadable means that an entry is there and cannot be understood.
+var ErrUnreadable = errors.New("the entry cannot be read")
+
 // BrokenError means that the journal cannot be trusted any more: a write or fsync failed, and the kernel may have dropped
 // what it could not write. The process must end, and read back what is really on the disk.
 type BrokenError struct{ Cause error }
@@ -213,6 +216,21 @@ func (j *Journal) release(sequences []uint64) (clock stamp.HLC) {
 		delete(j.sizes, sequence)
 	}
 	return j.clock
+}
+
+// Load returns an entry that waits, and false if it was removed or buried, or never was.
+func (j *Journal) Load(sequence uint64) (Entry, bool, error) {
+	data, closer, err := j.db.Get(entryKey(entryPrefix, sequence))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return Entry{}, false, nil
+	} else if err != nil {
+		return Entry{}, false, err
+	}
+	entry, err := decode(sequence, data)
+	if err != nil {
+		err = errors.Join(ErrUnreadable, err)
+	}
+	return entry, true, errors.Join(err, closer.Close())
 }
 
 // Waiting calls each with every entry that was neither removed nor buried, in the order of acceptance. An entry that

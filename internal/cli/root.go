@@ -21,6 +21,7 @@ func New(version string) *cobra.Command {
 		newServeCommand(version, "controller", "Reconcile GroupInfos, GroupSyncs and OpenIMServers (one at a time is active)", roles{controller: true}),
 		newServeCommand(version, "all", "Receive and reconcile in one process", roles{receiver: true, controller: true}),
 		newSendCommand(),
+		newDeadLettersCommand(),
 		&cobra.Command{
 			Use:   "version",
 			Short: "Print the version",

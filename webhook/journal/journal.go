@@ -51,6 +51,8 @@ func (e *BrokenError) Unwrap() error { return e.Cause }
 type Options struct {
 	// FS is the file system; nil for the real one.
 	FS vfs.FS
+	// ReadExisting fails where there is no journal yet, instead of creating one.
+	ReadExisting bool
 	// MaxBytes bounds the entries that wait to be applied. The files take up to about twice as much.
 	MaxBytes int64
 	// Registry gets the metrics; nil for none.
@@ -93,6 +95,7 @@ func Open(dir string, options Options) (*Journal, error) {
 	}
 	db, err := pebble.Open(dir, &pebble.Options{
 		FS:                 fs,
+		ErrorIfNotExists:   options.ReadExisting,
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             engineLogger{options.Log, fatal},
 		// Entries live for milliseconds: a small table is flushed rarely and keeps the disk small.

@@ -73,14 +73,14 @@ func listDeadLetters(j *journal.Journal, out io.Writer) error {
 	err := j.Dead(func(entry journal.Entry, unreadable error) error {
 		found = true
 		if unreadable != nil {
-			fmt.Fprintf(table, "%d\t\t\t\t\t(cannot be read)\t\n", entry.Sequence)
-			return nil
+			_, err := fmt.Fprintf(table, "%d\t\t\t\t\t(cannot be read)\t\n", entry.Sequence)
+			return err
 		}
 		change := entry.Change
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", entry.Sequence, change.Received.UTC().Format(time.RFC3339),
+		_, err := fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", entry.Sequence, change.Received.UTC().Format(time.RFC3339),
 			entry.Namespace, change.Spec.ServerName, naming.Namer{}.GroupInfo(change.Spec.GroupID), change.Command,
 			strings.Join(change.State().History[0].Fields, ","))
-		return nil
+		return err
 	})
 	if err == nil && !found {
 		_, err = fmt.Fprintln(out, "No dead letters.")

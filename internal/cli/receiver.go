@@ -140,6 +140,7 @@ func (r *receiverProcess) useSnapshot(handler *webhook.Handler) error {
 		return err
 	}
 	var data map[string][]byte
+	//nolint:nilerr // the snapshot is a copy of what the API server has
 	if json.Unmarshal(snapshot, &data) != nil {
 		r.log.Info("The kept verifiers cannot be read: callbacks are refused until the API server answers")
 		return nil

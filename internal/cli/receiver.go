@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -55,6 +56,8 @@ func (o *receiverOptions) validate() error {
 		return fmt.Errorf("--ack=%s is neither %s nor %s", o.ack, ackJournal, ackAPIServer)
 	case o.ack == ackJournal && o.journalDir == "":
 		return errors.New("--ack=journal needs --journal-dir: a directory on a disk that outlives the process")
+	case o.ack == ackJournal && o.journalBytes <= 0:
+		return errors.New("--journal-max-bytes must be positive")
 	}
 	return nil
 }
@@ -124,6 +127,10 @@ func newReceiver(ctx context.Context, mgr manager.Manager, verifiers cache.Cache
 }
 
 func (r *receiverProcess) openJournal(o receiverOptions) (err error) {
+	// What users wrote is for nobody else on the node.
+	if err := os.MkdirAll(o.journalDir, 0o700); err != nil {
+		return err
+	}
 	r.journal, err = journal.Open(o.journalDir, journal.Options{
 		MaxBytes: o.journalBytes,
 		Log:      r.log,

@@ -70,6 +70,7 @@ var _ = Describe("No acknowledged callback is lost", func() {
 				Eventually(ctx, replicas[0].ended).Should(BeClosed())
 				Expect(replicas[0].cmd.ProcessState.ExitCode()).To(BeZero(), "a clean end")
 				replicas[0].start()
+				replicas[0].awaitReady(ctx)
 			}
 		})
 	}, SpecTimeout(3*time.Minute))

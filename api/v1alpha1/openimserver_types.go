@@ -17,9 +17,9 @@ type SecretReference struct {
 // CallbacksSpec says how OpenIM proves that a callback comes from it.
 type CallbacksSpec struct {
 	// secretRef names the Secret with the callback tokens. The keys "token" and every key that starts with "token-" are
-	// valid at the same time, so that a token can be changed without a gap. A token has at least 22 characters, of the
-	// kind that needs no escaping in a URL path: letters, digits, "-", ".", "_" and "~". When absent, the operator
-	// creates a Secret <name>-callback-token with a random token.
+	// valid at the same time, at most eight of them, so that a token can be changed without a gap. A token has 22 to 256
+	// characters, of the kind that needs no escaping in a URL path: letters, digits, "-", ".", "_" and "~". When absent,
+	// the operator creates a Secret <name>-callback-token with a random token.
 	//
 	// +optional
 	SecretRef SecretReference `json:"secretRef,omitempty,omitzero"`

@@ -109,13 +109,6 @@ func ParseCommand(s string) (Command, bool) {
 	return c, ok
 }
 
-// IsBefore reports whether OpenIM waits for the answer to decide on the change. It works on any spelling and on
-// callbacks that are not about groups, because OpenIM names all of them alike.
-func (c Command) IsBefore() bool {
-	const prefix = "callbackbefore"
-	return len(c) >= len(prefix) && lowerASCII(string(c[:len(prefix)])) == prefix
-}
-
 // Served reports whether [Decode] understands the callback's body. The command must be canonical.
 func (c Command) Served() bool {
 	_, ok := served[c]

@@ -68,27 +68,6 @@ func TestEveryCommandParsesToItself(t *testing.T) {
 	}
 }
 
-func TestIsBefore(t *testing.T) {
-	for _, c := range Commands() {
-		if got, want := c.IsBefore(), strings.HasPrefix(string(c), "callbackBefore"); got != want {
-			t.Errorf("%q.IsBefore() = %t", c, got)
-		}
-	}
-	cases := map[Command]bool{
-		"":                                  false,
-		"callbackBefore":                    true,
-		"callbackBeforeSendGroupMsgCommand": true,
-		"CALLBACKBEFORESENDGROUPMSGCOMMAND": true,
-		"callbackAfterSendGroupMsgCommand":  false,
-		"callbackB\xefore":                  false,
-	}
-	for c, want := range cases {
-		if got := c.IsBefore(); got != want {
-			t.Errorf("%q.IsBefore() = %t", c, got)
-		}
-	}
-}
-
 func TestServed(t *testing.T) {
 	want := map[Command]bool{
 		AfterCreateGroup: true, AfterSetGroupInfo: true, AfterSetGroupInfoEx: true,

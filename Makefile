@@ -81,7 +81,7 @@ test: ## Run every test, with the race detector
 
 .PHONY: test-long
 test-long: ## Run the long variants of the tests, then every fuzz target for a minute
-	@TEST_LONG=1 TEST_TIMEOUT=90m hack/test.sh -count=1 $(TEST_FLAGS)
+	@TEST_LONG=1 TEST_TIMEOUT=90m hack/test.sh $(TEST_FLAGS)
 	@FUZZTIME=$(if $(filter file,$(origin FUZZTIME)),1m,$(FUZZTIME)) hack/fuzz.sh
 
 .PHONY: fuzz

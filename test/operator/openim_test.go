@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
@@ -137,6 +138,18 @@ func (o *openim) mirror(ctx context.Context, name string, format openimv1.Config
 	}
 	Expect(env.Client.Create(ctx, sync)).To(Succeed())
 	return sync
+}
+
+// change edits an object as a person does, who tries again when the operator wrote to it in between.
+func change[T client.Object](ctx context.Context, object T, edit func(T), options ...client.UpdateOption) {
+	GinkgoHelper()
+	Expect(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		if err := env.Client.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
+			return err
+		}
+		edit(object)
+		return env.Client.Update(ctx, object, options...)
+	})).To(Succeed())
 }
 
 // conditionsOf returns the conditions of an object.

@@ -64,9 +64,7 @@ var _ = Describe("An OpenIMServer", func() {
 	It("says what is wrong with a chosen Secret, and keeps the tokens that are good", func(ctx SpecContext) {
 		o := newOpenIM(ctx)
 		server := demo(o)
-		Expect(env.Client.Get(ctx, client.ObjectKeyFromObject(server), server)).To(Succeed())
-		server.Spec.Callbacks.SecretRef = openimv1.SecretReference{Name: "mine"}
-		Expect(env.Client.Update(ctx, server)).To(Succeed())
+		change(ctx, server, func(s *openimv1.OpenIMServer) { s.Spec.Callbacks.SecretRef = openimv1.SecretReference{Name: "mine"} })
 		Eventually(ctx, ready(ctx, server)).Should(Equal("False/SecretNotFound"))
 		Eventually(ctx, statusWith(ctx, o, o.token)).Should(Equal(http.StatusUnauthorized))
 

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
@@ -62,9 +61,7 @@ var _ = Describe("A GroupSync with a ConfigMap target", func() {
 		Eventually(ctx, data(ctx)).Should(Equal(map[string]string{"serverName": "demo", "groupID": "g1", "groupName": "", "needVerification": "0", "ex": "new"}))
 
 		By("taking the old keys away with the old format")
-		Expect(env.Client.Get(ctx, client.ObjectKeyFromObject(sync), sync)).To(Succeed())
-		sync.Spec.Target.ConfigMap.Format = openimv1.ConfigMapFormatJSON
-		Expect(env.Client.Update(ctx, sync)).To(Succeed())
+		change(ctx, sync, func(s *openimv1.GroupSync) { s.Spec.Target.ConfigMap.Format = openimv1.ConfigMapFormatJSON })
 		Eventually(ctx, data(ctx)).Should(Equal(map[string]string{"group.json": `{"serverName":"demo","groupID":"g1","groupName":"","ex":"new","needVerification":0}`}))
 	})
 
@@ -77,8 +74,7 @@ var _ = Describe("A GroupSync with a ConfigMap target", func() {
 			g.Expect(ready(ctx, sync)()).To(Equal("True/AllSynced"))
 			g.Expect(sync.Status.Synced).To(HaveValue(BeEquivalentTo(groups + 1)))
 		}).Should(Succeed())
-		change := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"target":{"configMap":{"format":"JSON"}}}}`))
-		Expect(env.Client.Patch(ctx, sync, change)).To(Succeed())
+		change(ctx, sync, func(s *openimv1.GroupSync) { s.Spec.Target.ConfigMap.Format = openimv1.ConfigMapFormatJSON })
 		Eventually(ctx, ready(ctx, sync)).WithPolling(5 * time.Millisecond).Should(Equal("True/AllSynced"))
 		for i := range groups {
 			Expect(configMapData(ctx, o.namespace, fmt.Sprintf("mirror.many-%d", i))).To(HaveKey("group.json"))
@@ -99,9 +95,7 @@ var _ = Describe("A GroupSync with a ConfigMap target", func() {
 	DescribeTable("corrects the ConfigMap when somebody edits it", func(ctx SpecContext, edit func(*corev1.ConfigMap)) {
 		// An edit before and one after the operator's first apply: the managed fields differ.
 		for range 2 {
-			object := configMap(ctx)
-			edit(object)
-			Expect(env.Client.Update(ctx, object, client.FieldOwner("somebody"))).To(Succeed())
+			change(ctx, configMap(ctx), edit, client.FieldOwner("somebody"))
 			Eventually(ctx, func(g Gomega) {
 				object := configMap(ctx)
 				g.Expect(object.Data).To(Equal(want))
@@ -122,9 +116,7 @@ var _ = Describe("A GroupSync with a ConfigMap target", func() {
 	)
 
 	It("leaves users' own labels on the ConfigMap", func(ctx SpecContext) {
-		object := configMap(ctx)
-		object.Labels["team"] = "blue"
-		Expect(env.Client.Update(ctx, object)).To(Succeed())
+		change(ctx, configMap(ctx), func(c *corev1.ConfigMap) { c.Labels["team"] = "blue" })
 		o.tell(ctx, setGroupInfoEx, []byte(`{"groupID":"g1","groupName":"B"}`))
 		Eventually(ctx, data(ctx)).Should(HaveKeyWithValue("groupName", "B"))
 		Expect(configMap(ctx).Labels).To(HaveKeyWithValue("team", "blue"))
@@ -155,23 +147,19 @@ var _ = Describe("A GroupSync with a ConfigMap target", func() {
 	})
 
 	It("removes the ConfigMap of a group that it does not select any more", func(ctx SpecContext) {
-		Expect(env.Client.Get(ctx, client.ObjectKeyFromObject(sync), sync)).To(Succeed())
-		sync.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "blue"}}
-		Expect(env.Client.Update(ctx, sync)).To(Succeed())
+		change(ctx, sync, func(s *openimv1.GroupSync) {
+			s.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "blue"}}
+		})
 		Eventually(ctx, data(ctx)).Should(BeEmpty())
 
-		group := o.group(ctx, "g1")
-		group.Labels["team"] = "blue"
-		Expect(env.Client.Update(ctx, group)).To(Succeed())
+		change(ctx, o.group(ctx, "g1"), func(g *openimv1.GroupInfo) { g.Labels["team"] = "blue" })
 		Eventually(ctx, data(ctx)).Should(Equal(want))
 	})
 
 	It("leaves everything as it is while it is suspended, and catches up afterwards", func(ctx SpecContext) {
 		o.tell(ctx, setGroupInfoEx, []byte(`{"groupID":"g2","groupName":"A"}`))
 		Eventually(ctx, func() (map[string]string, error) { return configMapData(ctx, o.namespace, "mirror.g2") }).ShouldNot(BeEmpty())
-		Expect(env.Client.Get(ctx, client.ObjectKeyFromObject(sync), sync)).To(Succeed())
-		sync.Spec.Suspend = new(true)
-		Expect(env.Client.Update(ctx, sync)).To(Succeed())
+		change(ctx, sync, func(s *openimv1.GroupSync) { s.Spec.Suspend = new(true) })
 		Eventually(ctx, ready(ctx, sync)).Should(Equal("False/Suspended"))
 
 		o.tell(ctx, setGroupInfoEx, []byte(`{"groupID":"g1","groupName":"B"}`))
@@ -180,9 +168,7 @@ var _ = Describe("A GroupSync with a ConfigMap target", func() {
 		Expect(env.Client.Delete(ctx, o.group(ctx, "g2"))).To(Succeed())
 		Expect(configMap(ctx).Data).To(Equal(want))
 
-		Expect(env.Client.Get(ctx, client.ObjectKeyFromObject(sync), sync)).To(Succeed())
-		sync.Spec.Suspend = nil
-		Expect(env.Client.Update(ctx, sync)).To(Succeed())
+		change(ctx, sync, func(s *openimv1.GroupSync) { s.Spec.Suspend = nil })
 		Eventually(ctx, data(ctx)).Should(HaveKeyWithValue("groupName", "B"))
 		Eventually(ctx, func() (map[string]string, error) { return configMapData(ctx, o.namespace, "mirror.g2") }).Should(BeEmpty())
 	})

@@ -28,7 +28,9 @@ type Clock struct {
 	now     func() time.Time
 	replica uint64
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	// offset is what the wall clock lacks.
+	offset   time.Duration
 	last     HLC
 	sequence uint64
 }
@@ -39,6 +41,24 @@ func NewClock(replica uint64, now func() time.Time) *Clock {
 	return &Clock{now: now, replica: replica}
 }
 
+// SetOffset corrects the wall clock: d is added to what it shows. Stamps that were made before stay, and later ones still
+// come after them, even if the correction takes the clock back.
+func (c *Clock) SetOffset(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset = d
+}
+
+// Offset returns the correction in force.
+func (c *Clock) Offset() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offset
+}
+
+// Now returns the corrected time of the wall clock.
+func (c *Clock) Now() time.Time { return c.now().Add(c.Offset()) }
+
 // Next returns the stamp for a change received now.
 func (c *Clock) Next(rank Rank) Stamp {
 	c.mu.Lock()
@@ -48,14 +68,14 @@ func (c *Clock) Next(rank Rank) Stamp {
 	if c.last < math.MaxUint64 {
 		c.last++
 	}
-	c.last = max(c.last, HLCAt(c.now()))
+	c.last = max(c.last, HLCAt(c.now().Add(c.offset)))
 	c.sequence++
 	return Stamp{Rank: rank, HLC: c.last, Replica: c.replica, Sequence: c.sequence}
 }
 
 // Plausible reports whether a clock can have made the stamp. One that comes from further in the future was written by an
 // editor's hand: it would keep every later change from the field, and an observing clock would carry it to all others.
-func (c *Clock) Plausible(s Stamp) bool { return s.HLC <= HLCAt(c.now().Add(maxAhead)) }
+func (c *Clock) Plausible(s Stamp) bool { return s.HLC <= HLCAt(c.Now().Add(maxAhead)) }
 
 // Observe makes every later stamp of the same or a higher rank come after s. A stamp far in the future is believed: a
 // clamped one would make every later change to that field lose.

@@ -87,6 +87,9 @@ func TestClockNeverGoesBack(t *testing.T) {
 		var last Stamp
 		for range rapid.IntRange(1, 50).Draw(t, "steps") {
 			wall = wall.Add(time.Duration(rapid.Int64Range(-1e12, 1e12).Draw(t, "wall clock moves")))
+			if rapid.Bool().Draw(t, "is corrected") {
+				clock.SetOffset(time.Duration(rapid.Int64Range(-1e15, 1e15).Draw(t, "offset")))
+			}
 			if rapid.Bool().Draw(t, "observes") {
 				observed := stamps().Draw(t, "observed")
 				clock.Observe(observed)
@@ -101,6 +104,21 @@ func TestClockNeverGoesBack(t *testing.T) {
 			last = next
 		}
 	})
+}
+
+func TestOffsetCorrectsTheWallClock(t *testing.T) {
+	wall := time.UnixMilli(1_795_428_377_127)
+	clock := NewClock(7, func() time.Time { return wall })
+	clock.SetOffset(-time.Hour)
+	if got, want := clock.Now(), wall.Add(-time.Hour); !got.Equal(want) {
+		t.Errorf("the corrected time is %v, want %v", got, want)
+	}
+	if got, want := clock.Next(RankTold).HLC, HLCAt(wall.Add(-time.Hour)); got != want {
+		t.Errorf("the stamp's time is %v, want %v", got.Time(), want.Time())
+	}
+	if clock.Plausible(Stamp{HLC: HLCAt(wall.Add(maxAhead - time.Minute))}) {
+		t.Error("what is plausible is measured against the uncorrected clock")
+	}
 }
 
 func maxStamp(a, b Stamp) Stamp {

@@ -60,8 +60,10 @@ func (e *IdentityError) Error() string {
 
 // Writer merges states into GroupInfos. It is safe for concurrent use.
 type Writer struct {
-	// Client reads from the API server, not from a cache: a merge into an outdated object ends in a conflict.
+	// Client reads from the API server, not from a cache of all groups: they would take memory in every replica.
 	Client client.Client
+	// Seen remembers the objects that were written recently, which saves the read before the next write; nil for none.
+	Seen *LastSeen
 	// Clock learns the stamps that are met in objects, so that later changes come after them.
 	Clock *stamp.Clock
 	// Namer derives the object's name from the group ID.
@@ -80,7 +82,7 @@ func (w *Writer) Write(ctx context.Context, namespace string, told merge.State, 
 	var result Result
 	var lost error
 	err := wait.ExponentialBackoffWithContext(ctx, conflictBackoff, func(ctx context.Context) (done bool, err error) {
-		result, err = w.try(ctx, key, told, slices.Contains(options, OnlyIfPresent))
+		result, err = w.try(ctx, key, told, slices.Contains(options, OnlyIfPresent), lost == nil)
 		if errors.As(err, new(*overtakenError)) {
 			lost = err
 			return false, nil
@@ -102,16 +104,37 @@ type overtakenError struct{ cause error }
 func (e *overtakenError) Error() string { return "others kept writing it: " + e.cause.Error() }
 func (e *overtakenError) Unwrap() error { return e.cause }
 
-// try reads, merges and writes once.
-func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State, onlyIfPresent bool) (Result, error) {
-	stored := &openimv1.GroupInfo{}
-	if err := w.Client.Get(ctx, key, stored); apierrors.IsNotFound(err) && onlyIfPresent {
-		return "", ErrAbsent
-	} else if apierrors.IsNotFound(err) {
+// try finds the object, merges and writes once.
+func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State, onlyIfPresent, first bool) (Result, error) {
+	stored := w.Seen.get(key)
+	remembered := stored != nil
+	if !remembered && first && !onlyIfPresent && told.Created() {
+		// Most likely nobody has told of the group before.
 		return w.create(ctx, key, told)
-	} else if err != nil {
-		return "", err
 	}
+	if !remembered {
+		stored = &openimv1.GroupInfo{}
+		if err := w.Client.Get(ctx, key, stored); apierrors.IsNotFound(err) && onlyIfPresent {
+			return "", ErrAbsent
+		} else if apierrors.IsNotFound(err) {
+			return w.create(ctx, key, told)
+		} else if err != nil {
+			return "", err
+		}
+	}
+	result, err := w.merge(ctx, key, stored, told)
+	if err != nil {
+		// Whatever it is, it may be because of an outdated object.
+		w.Seen.forget(key)
+		if _, foreign := errors.AsType[*IdentityError](err); foreign && remembered {
+			return "", &overtakenError{err}
+		}
+	}
+	return result, err
+}
+
+// merge merges what was told into the object as it is stored, or was.
+func (w *Writer) merge(ctx context.Context, key client.ObjectKey, stored *openimv1.GroupInfo, told merge.State) (Result, error) {
 	if stored.Spec.GroupID != told.Spec.GroupID {
 		return "", &IdentityError{Object: key, Field: "groupID"}
 	}
@@ -139,8 +162,11 @@ func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State
 	err = w.Client.Patch(ctx, merged, patch, client.FieldOwner(FieldManager))
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return "", &overtakenError{err}
+	} else if err != nil {
+		return "", err
 	}
-	return Patched, err
+	w.Seen.put(merged)
+	return Patched, nil
 }
 
 func (w *Writer) create(ctx context.Context, key client.ObjectKey, told merge.State) (Result, error) {
@@ -149,6 +175,9 @@ func (w *Writer) create(ctx context.Context, key client.ObjectKey, told merge.St
 	err := w.Client.Create(ctx, object, client.FieldOwner(FieldManager))
 	if apierrors.IsAlreadyExists(err) {
 		return "", &overtakenError{err}
+	} else if err != nil {
+		return "", err
 	}
-	return Created, err
+	w.Seen.put(object)
+	return Created, nil
 }

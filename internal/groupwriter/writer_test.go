@@ -37,7 +37,7 @@ func newNamespace(ctx context.Context) string {
 }
 
 func newWriter(c client.Client) *groupwriter.Writer {
-	return &groupwriter.Writer{Client: c, Clock: stamp.NewClock(1, time.Now)}
+	return &groupwriter.Writer{Client: c, Clock: stamp.NewClock(1, time.Now), Seen: groupwriter.NewLastSeen()}
 }
 
 func told(sequence uint64, groupID string, set func(*openimv1.GroupInfoSpec)) merge.State {
@@ -90,6 +90,34 @@ func (m *meddler) client() client.Client {
 				}
 			}
 			return c.Patch(ctx, object, patch, opts...)
+		},
+	})
+}
+
+// counter notes the requests for objects.
+type counter struct{ requests []string }
+
+// reset returns what was requested since the last call.
+func (c *counter) reset() string {
+	defer func() { c.requests = nil }()
+	return strings.Join(c.requests, " ")
+}
+
+func (c *counter) client() client.Client {
+	direct, err := client.NewWithWatch(env.Config, client.Options{Scheme: env.Client.Scheme()})
+	Expect(err).NotTo(HaveOccurred())
+	return interceptor.NewClient(direct, interceptor.Funcs{
+		Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+			c.requests = append(c.requests, "get")
+			return w.Get(ctx, key, object, opts...)
+		},
+		Create: func(ctx context.Context, w client.WithWatch, object client.Object, opts ...client.CreateOption) error {
+			c.requests = append(c.requests, "create")
+			return w.Create(ctx, object, opts...)
+		},
+		Patch: func(ctx context.Context, w client.WithWatch, object client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			c.requests = append(c.requests, "patch")
+			return w.Patch(ctx, object, patch, opts...)
 		},
 	})
 }
@@ -225,6 +253,63 @@ var _ = Describe("Writer", func() {
 		Expect(w.Clock.Next(stamp.RankTold).HLC.Time()).To(BeTemporally("~", time.Now(), time.Minute))
 	})
 
+	It("reads an object once, and again when it was changed, deleted or replaced by others", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		requests := &counter{}
+		w, other := newWriter(requests.client()), newWriter(env.Client)
+
+		Expect(w.Write(ctx, namespace, told(1, "G002", named("A")))).To(Equal(groupwriter.Created))
+		Expect(requests.reset()).To(Equal("get create"))
+		for i := range uint64(3) {
+			Expect(w.Write(ctx, namespace, told(2+i, "G002", named("B")))).To(Equal(groupwriter.Patched))
+		}
+		Expect(w.Write(ctx, namespace, told(2, "G002", named("B")))).To(Equal(groupwriter.Unchanged))
+		Expect(requests.reset()).To(Equal("patch patch patch"))
+
+		By("another replica writing")
+		Expect(other.Write(ctx, namespace, told(9, "G002", named("C")))).To(Equal(groupwriter.Patched))
+		Expect(w.Write(ctx, namespace, told(8, "G002", named("lost")))).To(Equal(groupwriter.Patched))
+		Expect(requests.reset()).To(Equal("patch get patch"))
+		Expect(get(ctx, namespace, "G002").Spec.GroupName).To(HaveValue(Equal("C")))
+
+		By("a user deleting it")
+		Expect(env.Client.Delete(ctx, get(ctx, namespace, "G002"))).To(Succeed())
+		Expect(w.Write(ctx, namespace, told(10, "G002", named("D")))).To(Equal(groupwriter.Created))
+		Expect(requests.reset()).To(Equal("patch get create"))
+		Expect(get(ctx, namespace, "G002").Spec.GroupName).To(HaveValue(Equal("D")))
+
+		By("a user deleting it, and the change being too old to create one")
+		Expect(env.Client.Delete(ctx, get(ctx, namespace, "G002"))).To(Succeed())
+		_, err := w.Write(ctx, namespace, told(11, "G002", named("E")), groupwriter.OnlyIfPresent)
+		Expect(err).To(MatchError(groupwriter.ErrAbsent))
+
+		By("another OpenIMServer taking its place")
+		Expect(w.Write(ctx, namespace, told(12, "G002", named("F")))).To(Equal(groupwriter.Created))
+		Expect(env.Client.Delete(ctx, get(ctx, namespace, "G002"))).To(Succeed())
+		theirs := func(s *openimv1.GroupInfoSpec) { s.ServerName, s.GroupName = "other", new("theirs") }
+		Expect(w.Write(ctx, namespace, told(13, "G002", theirs))).To(Equal(groupwriter.Created))
+	})
+
+	It("creates at once what a creation tells of, and merges where an update came first", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		requests := &counter{}
+		w := newWriter(requests.client())
+		creation := func(groupID string) merge.State {
+			at := stamp.Stamp{Rank: stamp.RankCreate, HLC: 99, Replica: 1, Sequence: 99}
+			spec := openimv1.GroupInfoSpec{ServerName: "demo", GroupID: groupID, GroupName: new("created"), OwnerUserID: new("o")}
+			return merge.Change{Stamp: at, Command: "callbackAfterCreateGroupCommand", Received: time.Unix(99, 0), Spec: spec}.State()
+		}
+		Expect(w.Write(ctx, namespace, creation("new"))).To(Equal(groupwriter.Created))
+		Expect(requests.reset()).To(Equal("create"))
+
+		Expect(newWriter(env.Client).Write(ctx, namespace, told(1, "known", named("told")))).To(Equal(groupwriter.Created))
+		Expect(w.Write(ctx, namespace, creation("known"))).To(Equal(groupwriter.Patched))
+		Expect(requests.reset()).To(Equal("create get patch"))
+		object := get(ctx, namespace, "known")
+		Expect(object.Spec.GroupName).To(HaveValue(Equal("told")))
+		Expect(object.Spec.OwnerUserID).To(HaveValue(Equal("o")))
+	})
+
 	It("returns a group that a user deleted with its next change", func(ctx SpecContext) {
 		namespace, w := newNamespace(ctx), newWriter(env.Client)
 		Expect(w.Write(ctx, namespace, told(1, "G002", named("A")))).To(Equal(groupwriter.Created))
@@ -309,8 +394,9 @@ var _ = Describe("Writer", func() {
 					}
 				}
 				replicas.Go(func() {
+					w := newWriter(contested)
 					for _, d := range mine {
-						if _, err := newWriter(contested).Write(ctx, namespace, d); err != nil {
+						if _, err := w.Write(ctx, namespace, d); err != nil {
 							failures[r] = err
 						}
 					}

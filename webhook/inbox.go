@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 
-	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
 	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
 )
@@ -14,22 +15,6 @@ import (
 type Inbox interface {
 	// Accept returns nil once the change to a group of the namespace survives a crash of this process and of its node.
 	Accept(ctx context.Context, namespace string, change merge.Change) error
-}
-
-// APIServerInbox writes each change to the API server before the reply (--ack=apiserver): durable without a disk of our
-// own, and as fast and as available as the API server.
-type APIServerInbox struct {
-	Writer *groupwriter.Writer
-}
-
-var _ Inbox = APIServerInbox{}
-
-// +kubebuilder:rbac:groups=openim.io,resources=groupinfos,verbs=get;create;patch
-
-// Accept implements Inbox.
-func (i APIServerInbox) Accept(ctx context.Context, namespace string, change merge.Change) error {
-	_, err := i.Writer.Write(ctx, namespace, change.State())
-	return err
 }
 
 // JournalInbox writes each change to the local disk before the reply (--ack=journal), and leaves it to the applier to bring
@@ -46,6 +31,8 @@ type JournalInbox struct {
 	// Overflow takes what a full or broken journal cannot: slower is better than lost. If the journal has it after all, it is
 	// merged twice, which changes nothing.
 	Overflow Inbox
+	// Overflowed counts what goes to Overflow.
+	Overflowed prometheus.Counter
 	// Broken is called when the journal failed; the process must end then.
 	Broken func(error)
 }
@@ -62,8 +49,10 @@ func (i JournalInbox) Accept(ctx context.Context, namespace string, change merge
 		return nil
 	case broken:
 		i.Broken(err)
+		i.Overflowed.Inc()
 		return i.Overflow.Accept(ctx, namespace, change)
 	case errors.Is(err, journal.ErrFull):
+		i.Overflowed.Inc()
 		return i.Overflow.Accept(ctx, namespace, change)
 	default:
 		return err

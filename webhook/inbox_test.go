@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
@@ -51,6 +52,9 @@ func openJournal(t *testing.T, maxBytes int64) *journal.Journal {
 	return j
 }
 
+// uncounted is a counter that nobody reads.
+func uncounted() prometheus.Counter { return prometheus.NewCounter(prometheus.CounterOpts{Name: "n"}) }
+
 // unwanted fails the test if it is called.
 func unwanted(t *testing.T) (Inbox, func(error)) {
 	t.Helper()
@@ -62,7 +66,7 @@ func TestJournalInboxLeavesTheChangeToTheApplier(t *testing.T) {
 	var applier queue
 	j := openJournal(t, 1<<20)
 	overflow, broken := unwanted(t)
-	accepting := JournalInbox{Journal: j, Applier: &applier, Overflow: overflow, Broken: broken}
+	accepting := JournalInbox{Journal: j, Applier: &applier, Overflow: overflow, Overflowed: uncounted(), Broken: broken}
 	if err := accepting.Accept(t.Context(), "chat", toldName("n")); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +89,7 @@ func TestJournalInboxWhoseJournalIsFullWaitsForTheAPIServer(t *testing.T) {
 			var applier queue
 			_, broken := unwanted(t)
 			overflow := &inbox{accept: func(context.Context) error { return want }}
-			accepting := JournalInbox{Journal: openJournal(t, 10), Applier: &applier, Overflow: overflow, Broken: broken}
+			accepting := JournalInbox{Journal: openJournal(t, 10), Applier: &applier, Overflow: overflow, Overflowed: uncounted(), Broken: broken}
 			if err := accepting.Accept(t.Context(), "chat", toldName("n")); !errors.Is(err, want) {
 				t.Errorf("error is %v, want %v", err, want)
 			}
@@ -115,8 +119,8 @@ func TestJournalInboxTellsOfABrokenJournal(t *testing.T) {
 			accepting := JournalInbox{
 				Journal:  appender(func(string, merge.Change) (journal.Entry, error) { return journal.Entry{}, tc.err }),
 				Applier:  &applier,
-				Overflow: overflow,
-				Broken:   func(err error) { told = append(told, err) },
+				Overflow: overflow, Overflowed: uncounted(),
+				Broken: func(err error) { told = append(told, err) },
 			}
 			// The API server may take what the disk could not.
 			want := tc.err

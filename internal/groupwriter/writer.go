@@ -62,8 +62,6 @@ func (e *IdentityError) Error() string {
 type Writer struct {
 	// Client reads from the API server, not from a cache of all groups: they would take memory in every replica.
 	Client client.Client
-	// Seen remembers the objects that were written recently, which saves the read before the next write; nil for none.
-	Seen *LastSeen
 	// Clock learns the stamps that are met in objects, so that later changes come after them.
 	Clock *stamp.Clock
 	// Namer derives the object's name from the group ID.
@@ -104,43 +102,52 @@ type overtakenError struct{ cause error }
 func (e *overtakenError) Error() string { return "others kept writing it: " + e.cause.Error() }
 func (e *overtakenError) Unwrap() error { return e.cause }
 
-// try finds the object, merges and writes once.
+// recent lets the API server answer from its watch cache, which costs it half of what a read from etcd does. The object may
+// be outdated by some milliseconds: what is then written ends in a conflict.
+var recent = &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: "0"}}
+
+// try reads, merges and writes once. The first attempt is an optimistic one.
 func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State, onlyIfPresent, first bool) (Result, error) {
-	stored := w.Seen.get(key)
-	remembered := stored != nil
-	if !remembered && first && !onlyIfPresent && told.Created() {
-		// Most likely nobody has told of the group before.
+	if first && told.Created() && !onlyIfPresent {
+		// Most likely nobody has told of the group before, and there is nothing to read.
 		return w.create(ctx, key, told)
 	}
-	if !remembered {
-		stored = &openimv1.GroupInfo{}
-		if err := w.Client.Get(ctx, key, stored); apierrors.IsNotFound(err) && onlyIfPresent {
-			return "", ErrAbsent
-		} else if apierrors.IsNotFound(err) {
-			return w.create(ctx, key, told)
-		} else if err != nil {
-			return "", err
-		}
+	var options []client.GetOption
+	if first {
+		options = append(options, recent)
 	}
-	result, err := w.merge(ctx, key, stored, told)
-	if err != nil {
-		// Whatever it is, it may be because of an outdated object.
-		w.Seen.forget(key)
-		if _, foreign := errors.AsType[*IdentityError](err); foreign && remembered {
-			return "", &overtakenError{err}
-		}
+	stored := &openimv1.GroupInfo{}
+	err := w.Client.Get(ctx, key, stored, options...)
+	switch {
+	case apierrors.IsNotFound(err) && !onlyIfPresent:
+		return w.create(ctx, key, told)
+	case apierrors.IsNotFound(err):
+		err = ErrAbsent
+	case err == nil:
+		err = identify(key, stored, told)
 	}
-	return result, err
+	if _, foreign := errors.AsType[*IdentityError](err); first && (foreign || errors.Is(err, ErrAbsent)) {
+		// A verdict that nothing can mend is not passed on an outdated object.
+		return "", &overtakenError{err}
+	} else if err != nil {
+		return "", err
+	}
+	return w.merge(ctx, key, stored, told)
 }
 
-// merge merges what was told into the object as it is stored, or was.
+// identify returns an IdentityError unless the object is the group's.
+func identify(key client.ObjectKey, stored *openimv1.GroupInfo, told merge.State) error {
+	switch {
+	case stored.Spec.GroupID != told.Spec.GroupID:
+		return &IdentityError{Object: key, Field: "groupID"}
+	case stored.Spec.ServerName != told.Spec.ServerName:
+		return &IdentityError{Object: key, Field: "serverName"}
+	}
+	return nil
+}
+
+// merge merges what was told into the object as it was read.
 func (w *Writer) merge(ctx context.Context, key client.ObjectKey, stored *openimv1.GroupInfo, told merge.State) (Result, error) {
-	if stored.Spec.GroupID != told.Spec.GroupID {
-		return "", &IdentityError{Object: key, Field: "groupID"}
-	}
-	if stored.Spec.ServerName != told.Spec.ServerName {
-		return "", &IdentityError{Object: key, Field: "serverName"}
-	}
 	state, err := stateOf(stored)
 	if err != nil {
 		logf.FromContext(ctx).Info("Stamps are unreadable: every field takes its next change", "groupInfo", key, "reason", err.Error())
@@ -162,11 +169,8 @@ func (w *Writer) merge(ctx context.Context, key client.ObjectKey, stored *openim
 	err = w.Client.Patch(ctx, merged, patch, client.FieldOwner(FieldManager))
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return "", &overtakenError{err}
-	} else if err != nil {
-		return "", err
 	}
-	w.Seen.put(merged)
-	return Patched, nil
+	return Patched, err
 }
 
 func (w *Writer) create(ctx context.Context, key client.ObjectKey, told merge.State) (Result, error) {
@@ -175,9 +179,6 @@ func (w *Writer) create(ctx context.Context, key client.ObjectKey, told merge.St
 	err := w.Client.Create(ctx, object, client.FieldOwner(FieldManager))
 	if apierrors.IsAlreadyExists(err) {
 		return "", &overtakenError{err}
-	} else if err != nil {
-		return "", err
 	}
-	w.Seen.put(object)
-	return Created, nil
+	return Created, err
 }

@@ -132,10 +132,11 @@ func (r *receiverProcess) openJournal(o receiverOptions) (err error) {
 		return err
 	}
 	r.journal, err = journal.Open(o.journalDir, journal.Options{
-		MaxBytes: o.journalBytes,
-		Log:      r.log,
-		Registry: metrics.Registry,
-		Fatal:    r.fail,
+		MaxBytes:     o.journalBytes,
+		ReserveBytes: journal.DefaultReserveBytes,
+		Log:          r.log,
+		Registry:     metrics.Registry,
+		Fatal:        r.fail,
 	})
 	return err
 }

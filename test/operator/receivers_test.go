@@ -3,11 +3,15 @@ package operator_test
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/onsi/gomega/gexec"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -83,6 +87,73 @@ var _ = Describe("A receiver", func() {
 			And(HaveField("Type", openimv1.ConditionReady), HaveField("Status", metav1.ConditionTrue)),
 		)))
 	})
+
+	// accepted sends a callback that is accepted, whether or not it can be applied.
+	accepted := func(ctx context.Context, o *openim, receiver *process, body string) {
+		GinkgoHelper()
+		r := o.send(ctx, receiver, http.MethodPost, o.path("/"+setGroupInfoEx), "application/json", strings.NewReader(body))
+		Expect(r.status).To(Equal(http.StatusOK), "%s", *r.ErrMsg)
+	}
+
+	It("accepts what the API server forbids, says why it waits, and writes it once it may", func(ctx SpecContext) {
+		o := newOpenIM(ctx)
+		quota := &corev1.ResourceQuota{
+			ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "none"},
+			Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/groupinfos.openim.io": resource.MustParse("0")}},
+		}
+		Expect(env.Client.Create(ctx, quota)).To(Succeed())
+		quota.Status.Hard, quota.Status.Used = quota.Spec.Hard, quota.Spec.Hard
+		Expect(env.Client.Status().Update(ctx, quota)).To(Succeed())
+
+		accepted(ctx, o, receivers[1], `{"groupID":"g","groupName":"waits"}`)
+		Eventually(ctx, func() string { return scrape(ctx, receivers[1]) }).
+			Should(MatchRegexp(`groupinfo_operator_write_retries_total\{reason="Forbidden"\} [1-9]`))
+		Eventually(ctx, status(ctx, o)).WithTimeout(90 * time.Second).Should(HaveField("Receivers", ContainElement(And(
+			HaveField("Name", "receiver-1"), HaveField("Pending", BeEquivalentTo(1)), HaveField("PendingReason", openimv1.PendingForbidden),
+		))))
+
+		Expect(env.Client.Delete(ctx, quota)).To(Succeed())
+		Eventually(ctx, func() error {
+			return env.Client.Get(ctx, o.groupKey("g"), &openimv1.GroupInfo{})
+		}).WithTimeout(time.Minute).Should(Succeed())
+	}, SpecTimeout(4*time.Minute))
+
+	It("puts aside what can never be written, keeps the rest going, and tries it again when somebody has mended it", func(ctx SpecContext) {
+		o, receiver := newOpenIM(ctx), receivers[1]
+		stranger := &openimv1.GroupInfo{
+			ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: o.groupKey("g").Name},
+			Spec:       openimv1.GroupInfoSpec{ServerName: "other", GroupID: "g"},
+		}
+		Expect(env.Client.Create(ctx, stranger)).To(Succeed())
+		accepted(ctx, o, receiver, `{"groupID":"g","groupName":"a value that nobody may see"}`)
+		r := o.post(ctx, receiver, o.path("/"+setGroupInfoEx), []byte(`{"groupID":"another","groupName":"n"}`))
+		Expect(r.status).To(Equal(http.StatusOK))
+		refused := HaveField("Conditions", ContainElement(HaveField("Type", openimv1.ConditionChangesRefused)))
+		Eventually(ctx, status(ctx, o)).WithTimeout(90 * time.Second).Should(refused)
+
+		deadLetters := func(args ...string) string {
+			GinkgoHelper()
+			session := launch(append([]string{"dead-letters", "--journal-dir", receiver.journal}, args...)...)
+			Eventually(ctx, session).Should(gexec.Exit(0))
+			return string(session.Out.Contents())
+		}
+		receiver.stop(ctx)
+		Expect(deadLetters("list")).To(And(
+			MatchRegexp(o.namespace+`\s+demo\s+g\s+callbackAfterSetGroupInfoExCommand\s+groupName`), Not(ContainSubstring("nobody may see")),
+		))
+		Expect(status(ctx, o)()).To(refused, "nobody has mended it")
+
+		Expect(env.Client.Delete(ctx, stranger)).To(Succeed())
+		deadLetters("replay")
+		receiver.session = launch(receiver.args...)
+		receiver.awaitReady(ctx)
+		Eventually(ctx, func() (*string, error) {
+			object := &openimv1.GroupInfo{}
+			err := env.Client.Get(ctx, o.groupKey("g"), object)
+			return object.Spec.GroupName, client.IgnoreNotFound(err)
+		}).Should(HaveValue(Equal("a value that nobody may see")))
+		Eventually(ctx, status(ctx, o)).WithTimeout(90 * time.Second).ShouldNot(refused)
+	}, SpecTimeout(5*time.Minute))
 
 	It("replies while it waits for nobody, and says so in its metrics", func(ctx SpecContext) {
 		o := newOpenIM(ctx)

@@ -70,8 +70,8 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 type process struct {
 	session *gexec.Session
 	args    []string
-	// name is a receiver's, in the status of OpenIMServers.
-	name string
+	// name is a receiver's, in the status of OpenIMServers, and journal its directory.
+	name, journal string
 	// callbacks, probes and metrics are the base URLs of its listeners.
 	callbacks, probes, metrics string
 }
@@ -87,9 +87,8 @@ func start(role, name, user string) *process {
 		"--health-probe-bind-address", p.probes, "--metrics-bind-address", p.metrics, "--zap-devel", "--zap-log-level=debug",
 	}
 	if role != "controller" {
-		p.callbacks = freeAddress()
-		p.args = append(p.args, "--callback-bind-address", p.callbacks, "--drain=1s",
-			"--journal-dir", filepath.Join(GinkgoT().TempDir(), "journal"), "--name", p.name)
+		p.callbacks, p.journal = freeAddress(), filepath.Join(GinkgoT().TempDir(), "journal")
+		p.args = append(p.args, "--callback-bind-address", p.callbacks, "--drain=1s", "--journal-dir", p.journal, "--name", p.name)
 	}
 	p.session = launch(p.args...)
 	DeferCleanup(func(ctx SpecContext) { p.stop(ctx) })

@@ -120,3 +120,15 @@ func TestReceiverConditionsDoNotChangeByThemselves(t *testing.T) {
 		}
 	}
 }
+
+// What receivers wrote is compared as it stands: otherwise each of their reports would be followed by a write of ours.
+func TestStatusLeavesTheReceiversAlone(t *testing.T) {
+	s := &scope{server: &openimv1.OpenIMServer{Status: openimv1.OpenIMServerStatus{Receivers: []openimv1.ReceiverStatus{{Name: "r-0"}}}}}
+	status, _ := s.status(time.Unix(9, 0))
+	if diff := cmp.Diff(s.server.Status.Receivers, status.Receivers); diff != "" {
+		t.Error(diff)
+	}
+	if applied := statusConfiguration(status); len(applied.Receivers) > 0 {
+		t.Error("the controller applies what is the receivers'")
+	}
+}

@@ -32,9 +32,12 @@ type objects struct {
 	mu    sync.Mutex
 	names map[string]string
 	away  bool
+	// latency is how long a write takes.
+	latency time.Duration
 }
 
 func (o *objects) Write(_ context.Context, _ string, told merge.State, _ ...groupwriter.Option) (groupwriter.Result, error) {
+	<-time.After(o.latency)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.away {
@@ -152,6 +155,9 @@ func TestReceiverEndsWithItsDiskAndRecovers(t *testing.T) {
 	if status := r.tell(t.Context(), "after-it", "after-it"); status != http.StatusOK {
 		t.Errorf("status %d after the failure, although the API server is there", status)
 	}
+	if len(r.ended) > 0 {
+		t.Error("it has ended, and its process with it, before its connections")
+	}
 	acknowledged["after-it"] = "after-it"
 	// The callback that met the failure has waited for the disk for a while.
 	if status := <-atTheFailure; status == http.StatusOK {
@@ -185,7 +191,8 @@ func TestReceiverEndsWithItsDiskAndRecovers(t *testing.T) {
 
 // What a receiver accepts last must not be left in the journal of a replica that is scaled away.
 func TestReceiverSettlesBeforeItEnds(t *testing.T) {
-	api := &objects{names: map[string]string{}}
+	// Each of the two writes takes longer than the connections take to end.
+	api := &objects{names: map[string]string{}, latency: 1500 * time.Millisecond}
 	r := runReceiver(t, vfs.NewMem(), api)
 	for _, name := range []string{"a", "b"} {
 		if status := r.tell(t.Context(), "g", name); status != http.StatusOK {

@@ -158,7 +158,7 @@ func look(t *testing.T, j *Journal) map[uint64]place {
 // afterwards: entries wait or are dead as they were, nothing is there that was never appended, the highest time is not below
 // any acknowledged one, and the snapshot is not older than the last one kept.
 func TestCrash(t *testing.T) {
-	rounds := 200
+	rounds := 120
 	switch {
 	case os.Getenv("TEST_LONG") != "":
 		rounds *= 10

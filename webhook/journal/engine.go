@@ -58,7 +58,6 @@ func (j *Journal) openEngine() (*pebble.DB, error) {
 	return pebble.Open(j.dir, &pebble.Options{
 		FS:                 j.space,
 		Lock:               j.lock,
-		ErrorIfNotExists:   j.options.ReadExisting,
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             engineLogger{j.options.Log, func(err error) { _ = j.abandon(err) }},
 		MemTableSize:       j.space.memTableSize(),

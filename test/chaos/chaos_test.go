@@ -78,19 +78,22 @@ var _ = Describe("No acknowledged callback is lost", func() {
 		l := under(ctx, replicas, func(l *load, _ *rand.Rand) {
 			cut := replicas[0]
 			// Data of a second's delay still comes through, if late.
-			for what, fault := range map[string]func(){
-				"refused": cut.api.Refuse, "swallowed": cut.api.Swallow, "slow": func() { cut.api.Slow(time.Second) },
+			for _, outage := range []struct {
+				what  string
+				begin func()
+			}{
+				{"refused", cut.api.Refuse}, {"swallowed", cut.api.Swallow}, {"slow", func() { cut.api.Slow(time.Second) }},
 			} {
-				By(what)
-				fault()
+				By(outage.what)
+				outage.begin()
 				before := l.acknowledgedBy(cut)
-				Eventually(ctx, func() int { return l.acknowledgedBy(cut) - before }).Should(BeNumerically(">=", 200), what)
+				Eventually(ctx, func() int { return l.acknowledgedBy(cut) - before }).Should(BeNumerically(">=", 200), outage.what)
 				By("killing it, cut off as it is")
 				cut.kill()
 				cut.start()
 				cut.awaitReady(ctx)
 				before = l.acknowledgedBy(cut)
-				Eventually(ctx, func() int { return l.acknowledgedBy(cut) - before }).Should(BeNumerically(">=", 100), what)
+				Eventually(ctx, func() int { return l.acknowledgedBy(cut) - before }).Should(BeNumerically(">=", 100), outage.what)
 				cut.api.Mend()
 				pause(ctx, time.Second)
 			}

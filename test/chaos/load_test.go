@@ -57,6 +57,8 @@ type load struct {
 	// every is how often each worker sends a callback on average; with 0, as often as it can.
 	every time.Duration
 	seed  uint64
+	// everySent: no callback may be missing, whether or not it was answered. Each must have a group of its own.
+	everySent bool
 
 	mu    sync.Mutex
 	words []*word
@@ -198,6 +200,11 @@ func (l *load) compare(objects []openimv1.GroupInfo) (checked int, wrong []strin
 	for group, words := range byGroup {
 		if slices.ContainsFunc(words, func(told *word) bool { return !told.at.IsZero() }) {
 			wrong = append(wrong, group+": acknowledged, and there is no object")
+		}
+	}
+	if l.everySent {
+		for _, id := range l.missing(objects) {
+			wrong = append(wrong, id+": sent, and left no trace")
 		}
 	}
 	return checked, wrong

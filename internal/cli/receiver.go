@@ -88,7 +88,7 @@ func newReceiver(ctx context.Context, mgr manager.Manager, verifiers cache.Cache
 	}
 	clock := stamp.NewClock(randomReplica(), time.Now)
 	if o.ack == ackJournal {
-		if err := r.openJournal(o); err != nil {
+		if err := r.openJournal(o); err != nil { //nolint:contextcheck // a damaged journal is read to the end
 			return nil, err
 		}
 		clock = stamp.NewClock(r.journal.Replica(), time.Now)

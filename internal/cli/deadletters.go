@@ -105,20 +105,17 @@ type deadLetter struct {
 func deadLetters(j *journal.Journal) ([]deadLetter, error) {
 	letters := []deadLetter{}
 	err := j.Dead(func(entry journal.Entry, unreadable error) error {
-		if unreadable != nil {
-			letters = append(letters, deadLetter{Sequence: entry.Sequence, Unreadable: true})
-			return nil
+		letter := deadLetter{Sequence: entry.Sequence, Unreadable: unreadable != nil}
+		if !letter.Unreadable {
+			change := entry.Change
+			letter.Received = new(change.Received.UTC())
+			letter.Namespace = entry.Namespace
+			letter.OpenIMServer = change.Spec.ServerName
+			letter.GroupInfo = naming.Namer{}.GroupInfo(change.Spec.GroupID)
+			letter.Command = change.Command
+			letter.Fields = change.State().History[0].Fields
 		}
-		change := entry.Change
-		letters = append(letters, deadLetter{
-			Sequence:     entry.Sequence,
-			Received:     new(change.Received.UTC()),
-			Namespace:    entry.Namespace,
-			OpenIMServer: change.Spec.ServerName,
-			GroupInfo:    naming.Namer{}.GroupInfo(change.Spec.GroupID),
-			Command:      change.Command,
-			Fields:       change.State().History[0].Fields,
-		})
+		letters = append(letters, letter)
 		return nil
 	})
 	return letters, err

@@ -65,7 +65,7 @@ func BenchmarkAppend(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer file.Close() //nolint:errcheck // nobody reads it
+		defer file.Close()
 		data, err := encode("chat", change(1, text))
 		if err != nil {
 			b.Fatal(err)

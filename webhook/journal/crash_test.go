@@ -227,13 +227,16 @@ func TestCrash(t *testing.T) {
 					if is == "" {
 						is = nowhere
 					}
+					allowed := l.places[first:]
 					// What may have been removed may also have been brought back.
-					if allowed := l.places[first:]; !slices.Contains(allowed, is) && !(salvaged && slices.Contains(allowed, nowhere)) {
+					broughtBack := salvaged && slices.Contains(allowed, nowhere)
+					if !broughtBack && !slices.Contains(allowed, is) {
 						t.Fatalf("seed %d: entry %d is %s, and can only be one of %v", seed, id, is, allowed)
 					}
 				}
 				for id := range found {
-					if after.lives[id] == nil && !(salvaged && gone[id]) {
+					broughtBack := salvaged && gone[id]
+					if !broughtBack && after.lives[id] == nil {
 						t.Fatalf("seed %d: entry %d was never appended", seed, id)
 					}
 				}

@@ -50,7 +50,7 @@ func (s *space) memTableSize() uint64 {
 	if s.size == 0 {
 		return maxMemTable
 	}
-	return uint64(min(max(s.size/4, minMemTable), maxMemTable)) //nolint:gosec // positive
+	return uint64(min(max(s.size/4, minMemTable), maxMemTable))
 }
 
 func (j *Journal) openEngine() (*pebble.DB, error) {

@@ -265,7 +265,7 @@ func (j *Journal) catchUp(behind [][]written) error {
 		return nil
 	}
 	batch := j.db.NewBatch()
-	defer batch.Close() //nolint:errcheck // it was committed
+	defer batch.Close()
 	for _, w := range slices.Concat(behind...) {
 		var err error
 		switch {

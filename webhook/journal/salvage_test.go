@@ -518,6 +518,7 @@ func TestWhatIsNotDamageIsNotQuarantined(t *testing.T) {
 		want    string
 	}{
 		"another format": {func(t *testing.T, fs *vfs.MemFS) {
+			t.Helper()
 			j, err := openAgain(fs)
 			if err != nil {
 				t.Fatal(err)
@@ -528,6 +529,7 @@ func TestWhatIsNotDamageIsNotQuarantined(t *testing.T) {
 			closed(t, j)
 		}, "run the version that wrote it"},
 		"another format, and damaged": {func(t *testing.T, fs *vfs.MemFS) {
+			t.Helper()
 			j, err := openAgain(fs)
 			if err != nil {
 				t.Fatal(err)
@@ -543,9 +545,11 @@ func TestWhatIsNotDamageIsNotQuarantined(t *testing.T) {
 			}
 		}, "run the version that wrote it"},
 		"a later engine": {func(t *testing.T, fs *vfs.MemFS) {
+			t.Helper()
 			write(t, fs, fmt.Sprintf("%s999999.%03d", formatMarker, pebble.FormatNewest+1), nil)
 		}, "run the version that wrote it"},
 		"open elsewhere": {func(t *testing.T, fs *vfs.MemFS) {
+			t.Helper()
 			lock, err := pebble.LockDirectory("journal", fs)
 			if err != nil {
 				t.Fatal(err)

@@ -166,7 +166,7 @@ func (s *space) free() int64 {
 	if err != nil || usage.AvailBytes > math.MaxInt64/2 {
 		return math.MaxInt64 / 2
 	}
-	return int64(usage.AvailBytes) //nolint:gosec // compared above
+	return int64(usage.AvailBytes)
 }
 
 // letGo gives the reserve up.

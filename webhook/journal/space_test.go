@@ -390,7 +390,8 @@ func TestFailedSyncForWantOfSpaceIsFinal(t *testing.T) {
 		if err == nil {
 			t.Error("a change is acknowledged whose sync failed")
 		}
-	case <-d.fatal:
+	case err := <-d.fatal:
+		t.Logf("the engine ends: %v", err)
 	case <-time.After(patience):
 		t.Fatal("nobody is told")
 	}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
+	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
+)
+
+// rawKind is how a loop without any database makes records durable.
+type rawKind string
+
+const (
+	// rawEach appends each record and calls fdatasync for it alone.
+	rawEach rawKind = "a sync for each record"
+	// rawShared appends what has come meanwhile and calls fdatasync once for all of it.
+	rawShared rawKind = "a sync for all that came meanwhile"
+)
+
+// raw returns how many records per second of so many bytes the disk takes from so many writers.
+func raw(ctx context.Context, dir string, kind rawKind, writers, size int, window time.Duration) (perSecond float64, err error) {
+	file, err := os.OpenFile(filepath.Join(dir, "raw"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, file.Close(), os.Remove(file.Name())) }()
+	store := func(records int) error {
+		if _, err := file.Write(make([]byte, records*size)); err != nil {
+			return err
+		}
+		return syscall.Fdatasync(int(file.Fd()))
+	}
+	one := func() error { return store(1) }
+	if kind == rawShared {
+		one = share(store)
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, window)
+	defer cancel()
+	var stored atomic.Int64
+	failures := make([]error, writers)
+	var running sync.WaitGroup
+	started := time.Now()
+	for writer := range writers {
+		running.Go(func() {
+			for ctx.Err() == nil && failures[writer] == nil {
+				failures[writer] = one()
+				stored.Add(1)
+			}
+		})
+	}
+	running.Wait()
+	return float64(stored.Load()) / time.Since(started).Seconds(), errors.Join(failures...)
+}
+
+// share makes of a function that stores several records one that stores a record of the caller's together with those of
+// all others who call meanwhile.
+func share(store func(records int) error) func() error {
+	type batch struct {
+		records int
+		done    chan struct{}
+		err     error
+	}
+	var mu, storing sync.Mutex
+	open := &batch{done: make(chan struct{})}
+	return func() error {
+		mu.Lock()
+		mine := open
+		mine.records++
+		first := mine.records == 1
+		mu.Unlock()
+		if !first {
+			<-mine.done
+			return mine.err
+		}
+		// The first of a batch stores it, once the batch before is on the disk.
+		storing.Lock()
+		defer storing.Unlock()
+		mu.Lock()
+		open = &batch{done: make(chan struct{})}
+		mu.Unlock()
+		mine.err = store(mine.records)
+		close(mine.done)
+		return mine.err
+	}
+}
+
+// recordBytes is the size of a record that the journal keeps for a callback of the load.
+func recordBytes(dir string) (size int, err error) {
+	dir = filepath.Join(dir, "record")
+	j, err := journal.Open(dir, journal.Options{MaxBytes: 1 << 20, Log: logr.Discard(), Fatal: func(error) {}})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, j.Close(), os.RemoveAll(dir)) }()
+	change := merge.Change{
+		Stamp:    stamp.NewClock(j.Replica(), time.Now).Next(stamp.RankTold),
+		Command:  "callbackAfterSetGroupInfoExCommand",
+		Received: time.Now(),
+	}
+	change.Spec.ServerName, change.Spec.GroupID = serverName, "g100"
+	for field, value := range map[**string]string{
+		&change.Spec.GroupName:    "Group name 500000",
+		&change.Spec.Notification: "Updated group notification 500000",
+		&change.Spec.Introduction: "Updated group introduction 500000",
+		&change.Spec.FaceURL:      "http://example.com/new/path/to/face/image-500000.png",
+		&change.Spec.Ex:           "Updated extra data 500000",
+	} {
+		*field = &value
+	}
+	change.Spec.NeedVerification, change.Spec.LookMemberInfo, change.Spec.ApplyMemberFriend = new(int32(1)), new(int32(1)), new(int32(0))
+	if _, err := j.Append("journal", change); err != nil {
+		return 0, err
+	}
+	_, bytes := j.Depth()
+	return int(bytes), nil
+}
+
+// The file systems that statfs knows by number and that matter here.
+var fileSystems = map[int64]string{
+	0x01021994: "tmpfs", 0x858458f6: "ramfs", 0xef53: "ext4", 0x58465342: "xfs", 0x9123683e: "btrfs", 0x794c7630: "overlayfs",
+	0x2fc12fc1: "zfs", 0x6969: "nfs", 0xf2f52010: "f2fs",
+}
+
+// fileSystem names the file system of the directory, and fails if that keeps its files in memory.
+func fileSystem(dir string) (string, error) {
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(dir, &stat); err != nil {
+		return "", err
+	}
+	name, known := fileSystems[int64(stat.Type)]
+	switch {
+	case name == "tmpfs" || name == "ramfs":
+		return "", fmt.Errorf("%s is in memory, where a sync costs nothing; give a directory on a disk with -dir", dir)
+	case !known:
+		return fmt.Sprintf("file system %#x", stat.Type), nil
+	}
+	return name, nil
+}

@@ -13,39 +13,31 @@ import (
 
 	"github.com/go-logr/logr"
 
+	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
 	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
 )
 
-// rawKind is how a loop without any database makes records durable.
+// rawKind is how a loop makes records durable.
 type rawKind string
 
 const (
-	// rawEach appends each record and calls fdatasync for it alone.
-	rawEach rawKind = "a sync for each record"
+	// rawEach appends each record to a file and calls fdatasync for it alone.
+	rawEach rawKind = "a file, a sync for each record"
 	// rawShared appends what has come meanwhile and calls fdatasync once for all of it.
-	rawShared rawKind = "a sync for all that came meanwhile"
+	rawShared rawKind = "a file, a sync for all that came meanwhile"
+	// rawJournal is the journal without anything around it.
+	rawJournal rawKind = "the journal alone"
 )
 
 // raw returns how many records per second of so many bytes the disk takes from so many writers.
 func raw(ctx context.Context, dir string, kind rawKind, writers, size int, window time.Duration) (perSecond float64, err error) {
-	file, err := os.OpenFile(filepath.Join(dir, "raw"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	one, closeAll, err := rawStore(filepath.Join(dir, "raw"), kind, size)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, file.Close(), os.Remove(file.Name())) }()
-	store := func(records int) error {
-		if _, err := file.Write(make([]byte, records*size)); err != nil {
-			return err
-		}
-		return syscall.Fdatasync(int(file.Fd()))
-	}
-	one := func() error { return store(1) }
-	if kind == rawShared {
-		one = share(store)
-	}
-
+	defer func() { err = errors.Join(err, closeAll()) }()
 	ctx, cancel := context.WithTimeout(ctx, window)
 	defer cancel()
 	var stored atomic.Int64
@@ -62,6 +54,37 @@ func raw(ctx context.Context, dir string, kind rawKind, writers, size int, windo
 	}
 	running.Wait()
 	return float64(stored.Load()) / time.Since(started).Seconds(), errors.Join(failures...)
+}
+
+// rawStore returns what stores a record.
+func rawStore(path string, kind rawKind, size int) (one, closeAll func() error, err error) {
+	if kind == rawJournal {
+		j, err := journal.Open(path, journal.Options{MaxBytes: 1 << 30, Log: logr.Discard(), Fatal: func(error) {}})
+		if err != nil {
+			return nil, nil, err
+		}
+		change := typicalChange(j.Replica())
+		one := func() error {
+			_, err := j.Append(modeJournal, change)
+			return err
+		}
+		return one, func() error { return errors.Join(j.Close(), os.RemoveAll(path)) }, nil
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	store := func(records int) error {
+		if _, err := file.Write(make([]byte, records*size)); err != nil {
+			return err
+		}
+		return syscall.Fdatasync(int(file.Fd()))
+	}
+	one = func() error { return store(1) }
+	if kind == rawShared {
+		one = share(store)
+	}
+	return one, func() error { return errors.Join(file.Close(), os.Remove(path)) }, nil
 }
 
 // share makes of a function that stores several records one that stores a record of the caller's together with those of
@@ -104,27 +127,27 @@ func recordBytes(dir string) (size int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, j.Close(), os.RemoveAll(dir)) }()
-	change := merge.Change{
-		Stamp:    stamp.NewClock(j.Replica(), time.Now).Next(stamp.RankTold),
-		Command:  "callbackAfterSetGroupInfoExCommand",
-		Received: time.Now(),
-	}
-	change.Spec.ServerName, change.Spec.GroupID = serverName, "g100"
-	for field, value := range map[**string]string{
-		&change.Spec.GroupName:    "Group name 500000",
-		&change.Spec.Notification: "Updated group notification 500000",
-		&change.Spec.Introduction: "Updated group introduction 500000",
-		&change.Spec.FaceURL:      "http://example.com/new/path/to/face/image-500000.png",
-		&change.Spec.Ex:           "Updated extra data 500000",
-	} {
-		*field = &value
-	}
-	change.Spec.NeedVerification, change.Spec.LookMemberInfo, change.Spec.ApplyMemberFriend = new(int32(1)), new(int32(1)), new(int32(0))
-	if _, err := j.Append("journal", change); err != nil {
+	if _, err := j.Append(modeJournal, typicalChange(j.Replica())); err != nil {
 		return 0, err
 	}
 	_, bytes := j.Depth()
 	return int(bytes), nil
+}
+
+// typicalChange is what a callback of the load tells.
+func typicalChange(replica uint64) merge.Change {
+	return merge.Change{
+		Stamp:    stamp.NewClock(replica, time.Now).Next(stamp.RankTold),
+		Command:  "callbackAfterSetGroupInfoExCommand",
+		Received: time.Now(),
+		Spec: openimv1.GroupInfoSpec{
+			ServerName: serverName, GroupID: "g100",
+			GroupName: new("Group name 500000"), Notification: new("Updated group notification 500000"),
+			Introduction: new("Updated group introduction 500000"), Ex: new("Updated extra data 500000"),
+			FaceURL:          new("http://example.com/new/path/to/face/image-500000.png"),
+			NeedVerification: new(int32(1)), LookMemberInfo: new(int32(1)), ApplyMemberFriend: new(int32(0)),
+		},
+	}
 }
 
 // The file systems that statfs knows by number and that matter here.

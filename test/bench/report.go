@@ -233,8 +233,8 @@ func (r *results) writeRaw(p *page) {
 		return
 	}
 	p.text("## The disk alone")
-	p.text("Loops that append records of %d bytes, the size of the journal's for these callbacks, to a file and call fdatasync, while nothing else "+
-		"runs. The aim counts the better one.", r.recordBytes)
+	p.text("Loops that append records of %d bytes, the size of the journal's for these callbacks, and call fdatasync, while nothing else runs; and the "+
+		"journal without HTTP before it and the applier behind. The aim counts the better one of the loops on a file.", r.recordBytes)
 	var rows [][]string
 	for _, c := range rawConfigurations {
 		cells := []string{string(c.kind), fmt.Sprint(c.writers), fmt.Sprintf("%.0f", median(r.raw[c]))}

@@ -29,7 +29,11 @@ type rawConfiguration struct {
 	writers int
 }
 
-var rawConfigurations = []rawConfiguration{{rawEach, 2}, {rawShared, 2}, {rawShared, 16}, {rawShared, 64}}
+var rawConfigurations = []rawConfiguration{
+	{rawEach, 2}, {rawShared, 2}, {rawJournal, 2},
+	{rawShared, 16}, {rawJournal, 16},
+	{rawShared, 64}, {rawJournal, 64},
+}
 
 type distinctConfiguration struct {
 	way    way
@@ -91,7 +95,7 @@ func (r *results) over(p phase, mode string, q phase, by string, n int) float64 
 func (r *results) bestRaw(writers int) []float64 {
 	var best []float64
 	for _, c := range rawConfigurations {
-		if c.writers != writers {
+		if c.writers != writers || c.kind == rawJournal {
 			continue
 		}
 		for i, rate := range r.raw[c] {

@@ -358,7 +358,8 @@ func (b *bench) background(ctx context.Context) (stop func() (perSecond float64,
 	}
 }
 
-// profileReceiver writes CPU profiles of a receiver with a journal, which is the operator within this program.
+// profileReceiver writes CPU profiles of a receiver with a journal, which is the operator within this program: with the
+// applier at work, and without it because the API server stands still.
 func (b *bench) profileReceiver(ctx context.Context) error {
 	if err := os.MkdirAll(b.profile, 0o755); err != nil {
 		return err
@@ -371,31 +372,64 @@ func (b *bench) profileReceiver(ctx context.Context) error {
 	if err := b.tellEach(ctx, t, "g", b.groups); err != nil {
 		return err
 	}
-	for _, n := range connections {
-		if err := b.drain(ctx); err != nil {
-			return err
+	for _, p := range []phase{phaseQuiet, phaseStopped} {
+		for _, n := range connections {
+			if err := b.drain(ctx); err != nil {
+				return err
+			}
+			if err := b.profileLoad(ctx, p, t, n, file); err != nil {
+				return fmt.Errorf("%s, %d connections: %w", p, n, err)
+			}
 		}
+	}
+	for _, c := range []change{changeCreate, changeUpdate} {
 		if err := t.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 			return err
 		}
-		s, cpu, err := b.measure(ctx, t, n, b.warmUp, b.window)
-		if err := errors.Join(err, t.cmd.Process.Signal(syscall.SIGUSR1)); err != nil {
+		row, err := b.apply(ctx, "d-")
+		if err := errors.Join(err, b.keepProfile(ctx, t, file, fmt.Sprintf("applier-%s", c))); err != nil {
 			return err
 		}
-		if err := b.drain(ctx); err != nil {
-			return err
-		}
-		name := filepath.Join(b.profile, fmt.Sprintf("receiver-%d.prof", n))
-		content, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(name, content, 0o644); err != nil {
-			return err
-		}
-		b.say("%d connections: %.0f/s, %.0f µs of processor time each: go tool pprof -top %s", n, s.rate(), 1e6*cpu[0]/float64(max(1, s.Acks)), name)
+		b.say("  applier, %s: %.0f/s, %.0f µs of processor time each", c, row.rate, 1e6*row.cpu[0])
 	}
 	return nil
+}
+
+// profileLoad profiles the receiver under one load.
+func (b *bench) profileLoad(ctx context.Context, p phase, t *target, n int, file string) (err error) {
+	if p == phaseStopped {
+		if err := b.env.Signal(components[0], syscall.SIGSTOP); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.resume(ctx)) }()
+	}
+	if err := t.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return err
+	}
+	s, cpu, err := b.measure(ctx, t, n, b.warmUp, b.window)
+	name := fmt.Sprintf("receiver-%s-%d", strings.ReplaceAll(string(p), " ", "-"), n)
+	if err := errors.Join(err, b.keepProfile(ctx, t, file, name)); err != nil {
+		return err
+	}
+	b.say("  %s, %d connections: %.0f/s, p50 %.2f ms, %.0f µs of processor time each", p, n, s.rate(), s.P50, 1e6*cpu[0]/float64(max(1, s.Acks)))
+	return nil
+}
+
+// keepProfile ends a profile, which the target puts into the file, and keeps it under a name.
+func (b *bench) keepProfile(ctx context.Context, t *target, file, name string) error {
+	if err := t.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return err
+	}
+	kept := filepath.Join(b.profile, name+".prof")
+	// A profile is written when it ends, which takes a moment.
+	return t.poll(ctx, 10*time.Second, func(context.Context) (bool, error) {
+		content, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) {
+			return false, nil
+		}
+		b.say("wrote %s", kept)
+		return true, errors.Join(err, os.Remove(file), os.WriteFile(kept, content, 0o644))
+	})
 }
 
 // loadAverage returns the load averages of the last one and five minutes.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,28 +104,31 @@ func (b *bench) distinctRound(ctx context.Context, round int) error {
 		for i := range ways {
 			// Each round begins with another one.
 			w := ways[(i+round)%len(ways)]
-			var took time.Duration
+			var row distinctRun
 			var err error
 			if w == wayApplier {
-				took, err = b.apply(ctx, fmt.Sprintf("d%d-", round))
+				row, err = b.apply(ctx, fmt.Sprintf("d%d-", round))
 			} else {
-				took, err = b.writeBare(ctx, w, c, round)
+				row, err = b.writeBare(ctx, w, c, round)
 			}
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", w, c, err)
 			}
-			rate := float64(b.distinct) / took.Seconds()
-			b.say("  %-30s %s: %6.0f/s", w, c, rate)
-			b.results.addDistinct(w, c, rate)
+			b.say("  %-30s %s: %6.0f/s", w, c, row.rate)
+			b.results.addDistinct(distinctConfiguration{w, c}, row)
 		}
 	}
 	return nil
 }
 
-// apply fills the journal while the API server stands still, and returns how long the applier then takes.
-func (b *bench) apply(ctx context.Context, prefix string) (took time.Duration, err error) {
+// apply fills the journal while the API server stands still, and measures the applier after that.
+func (b *bench) apply(ctx context.Context, prefix string) (distinctRun, error) {
 	t := b.targets[modeJournal]
-	return b.afterStandstill(ctx, func() error {
+	processes, err := b.processes(t)
+	if err != nil {
+		return distinctRun{}, err
+	}
+	return b.afterStandstill(processes, func() error {
 		if err := b.tellEach(ctx, t, prefix, b.distinct); err != nil {
 			return err
 		}
@@ -138,23 +142,28 @@ func (b *bench) apply(ctx context.Context, prefix string) (took time.Duration, e
 // standstill is how long the API server stands still before a bare loop: about as long as it takes to fill a journal.
 const standstill = 500 * time.Millisecond
 
-// afterStandstill stops the API server for as long as prepare takes, and returns how long the work then takes. All ways
-// begin like this, since an API server that has stood still has things to catch up on.
-func (b *bench) afterStandstill(ctx context.Context, prepare, work func() error) (time.Duration, error) {
+// afterStandstill stops the API server for as long as prepare takes, and measures the work that then waits. All ways begin
+// like this, since an API server that has stood still has things to catch up on.
+func (b *bench) afterStandstill(processes []int, prepare, work func() error) (distinctRun, error) {
 	if err := b.env.Signal(components[0], syscall.SIGSTOP); err != nil {
-		return 0, err
+		return distinctRun{}, err
 	}
 	err := prepare()
-	begun := time.Now()
+	begun, before := time.Now(), cpuTimes(processes)
 	if err := errors.Join(err, b.env.Signal(components[0], syscall.SIGCONT)); err != nil {
-		return 0, err
+		return distinctRun{}, err
 	}
 	err = work()
-	return time.Since(begun), err
+	took, after := time.Since(begun), cpuTimes(processes)
+	row := distinctRun{rate: float64(b.distinct) / took.Seconds()}
+	for i := range processes {
+		row.cpu = append(row.cpu, (after[i]-before[i])/float64(b.distinct))
+	}
+	return row, err
 }
 
-// writeBare writes what the applier would write, with as many writes in flight, and returns how long it takes.
-func (b *bench) writeBare(ctx context.Context, w way, c change, round int) (time.Duration, error) {
+// writeBare writes what the applier would write, with as many writes in flight, and measures it.
+func (b *bench) writeBare(ctx context.Context, w way, c change, round int) (distinctRun, error) {
 	batch := fmt.Sprintf("%d-writes", round)
 	if w == wayBareReads {
 		batch = fmt.Sprintf("%d-reads", round)
@@ -167,10 +176,10 @@ func (b *bench) writeBare(ctx context.Context, w way, c change, round int) (time
 		requests, err = b.template.patches(ctx, b.env.Client, batch, w == wayBareReads)
 	}
 	if err != nil {
-		return 0, err
+		return distinctRun{}, err
 	}
 	if len(requests) != b.distinct {
-		return 0, fmt.Errorf("there are %d groups", len(requests))
+		return distinctRun{}, fmt.Errorf("there are %d groups", len(requests))
 	}
 	if c == changeCreate && w == wayBareReads {
 		for i, create := range requests {
@@ -183,7 +192,7 @@ func (b *bench) writeBare(ctx context.Context, w way, c change, round int) (time
 		}
 	}
 	done := make(chan error, 1)
-	return b.afterStandstill(ctx, func() error {
+	return b.afterStandstill(append([]int{os.Getpid()}, b.pids...), func() error {
 		go func() { done <- inFlight(requests) }()
 		return pause(ctx, standstill)
 	}, func() error { return <-done })

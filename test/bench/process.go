@@ -195,21 +195,24 @@ func cpuTimes(pids []int) []float64 {
 	})
 }
 
-// runProfiled is a receiver as the operator runs it. From one SIGUSR1 to the next it writes a CPU profile into the file
-// that is named first; the rest of the arguments are the operator's.
+// runProfiled is a receiver as the operator runs it. From one SIGUSR1 to the next it takes a CPU profile, and then puts it
+// into the file that is named first; the rest of the arguments are the operator's.
 func runProfiled(ctx context.Context, args []string) error {
 	marks := make(chan os.Signal, 1)
 	signal.Notify(marks, syscall.SIGUSR1)
 	go func() {
 		for range marks {
-			file, err := os.Create(args[0])
-			if err != nil || pprof.StartCPUProfile(file) != nil {
+			var profile bytes.Buffer
+			if pprof.StartCPUProfile(&profile) != nil {
 				// Whoever wants the profile finds none.
 				continue
 			}
 			<-marks
 			pprof.StopCPUProfile()
-			_ = file.Close()
+			// Under its name only once it is whole.
+			if os.WriteFile(args[0]+".part", profile.Bytes(), 0o600) == nil {
+				_ = os.Rename(args[0]+".part", args[0])
+			}
 		}
 	}()
 	command := cli.New("bench")

@@ -29,7 +29,11 @@ type rawConfiguration struct {
 	writers int
 }
 
+// serial is what "append + fdatasync" means without more words: one record after another.
+var serial = rawConfiguration{rawEach, 1}
+
 var rawConfigurations = []rawConfiguration{
+	serial,
 	{rawEach, 2}, {rawShared, 2}, {rawJournal, 2},
 	{rawShared, 16}, {rawJournal, 16},
 	{rawShared, 64}, {rawJournal, 64},
@@ -38,6 +42,14 @@ var rawConfigurations = []rawConfiguration{
 type distinctConfiguration struct {
 	way    way
 	change change
+}
+
+// distinctRun is how fast changes of distinct groups came into the API server.
+type distinctRun struct {
+	// rate is in changes per second.
+	rate float64
+	// cpu are the seconds of processor time for each change: of who wrote it, of kube-apiserver, and of etcd.
+	cpu []float64
 }
 
 // loadRow is the load average around a phase.
@@ -55,7 +67,7 @@ type results struct {
 	recordBytes int
 	runs        map[configuration][]measurement
 	raw         map[rawConfiguration][]float64
-	distinct    map[distinctConfiguration][]float64
+	distinct    map[distinctConfiguration][]distinctRun
 	loads       []loadRow
 }
 
@@ -73,12 +85,16 @@ func (r *results) addRaw(c rawConfiguration, perSecond float64) {
 	r.raw[c] = append(r.raw[c], perSecond)
 }
 
-func (r *results) addDistinct(w way, c change, perSecond float64) {
+func (r *results) addDistinct(c distinctConfiguration, row distinctRun) {
 	if r.distinct == nil {
-		r.distinct = map[distinctConfiguration][]float64{}
+		r.distinct = map[distinctConfiguration][]distinctRun{}
 	}
-	key := distinctConfiguration{w, c}
-	r.distinct[key] = append(r.distinct[key], perSecond)
+	r.distinct[c] = append(r.distinct[c], row)
+}
+
+// distinctRates are the changes of distinct groups per second.
+func (r *results) distinctRates(c change, w way) []float64 {
+	return each(r.distinct[distinctConfiguration{w, c}], func(row distinctRun) float64 { return row.rate })
 }
 
 // rates are the callbacks acknowledged per second.
@@ -91,30 +107,14 @@ func (r *results) over(p phase, mode string, q phase, by string, n int) float64 
 	return median(ratios(r.rates(p, mode, n), r.rates(q, by, n)))
 }
 
-// bestRaw is the better rate of the disk alone for so many writers in each round.
-func (r *results) bestRaw(writers int) []float64 {
-	var best []float64
-	for _, c := range rawConfigurations {
-		if c.writers != writers || c.kind == rawJournal {
-			continue
-		}
-		for i, rate := range r.raw[c] {
-			if i == len(best) {
-				best = append(best, rate)
-			}
-			best[i] = max(best[i], rate)
-		}
-	}
-	return best
+// overRaw is the median ratio of the journal's acknowledgements to what a loop on the disk alone does.
+func (r *results) overRaw(p phase, n int, c rawConfiguration) float64 {
+	return median(ratios(r.rates(p, modeJournal, n), r.raw[c]))
 }
 
-// overRaw is the median ratio of the journal's acknowledgements to what the disk alone does with as many writers.
-func (r *results) overRaw(p phase, n int) float64 {
-	return median(ratios(r.rates(p, modeJournal, n), r.bestRaw(n)))
-}
-
+// overBare is the median ratio of the applier's rate to a bare loop's.
 func (r *results) overBare(c change, by way) float64 {
-	return median(ratios(r.distinct[distinctConfiguration{wayApplier, c}], r.distinct[distinctConfiguration{by, c}]))
+	return median(ratios(r.distinctRates(c, wayApplier), r.distinctRates(c, by)))
 }
 
 // others are the callbacks that were refused or failed.

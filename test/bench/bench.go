@@ -383,10 +383,10 @@ func (b *bench) profileReceiver(ctx context.Context) error {
 		}
 	}
 	for _, c := range []change{changeCreate, changeUpdate} {
-		if err := t.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		if err := b.drain(ctx); err != nil {
 			return err
 		}
-		row, err := b.apply(ctx, "d-")
+		row, err := b.apply(ctx, "d-", func() error { return t.cmd.Process.Signal(syscall.SIGUSR1) })
 		if err := errors.Join(err, b.keepProfile(ctx, t, file, fmt.Sprintf("applier-%s", c))); err != nil {
 			return err
 		}

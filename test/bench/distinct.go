@@ -107,7 +107,7 @@ func (b *bench) distinctRound(ctx context.Context, round int) error {
 			var row distinctRun
 			var err error
 			if w == wayApplier {
-				row, err = b.apply(ctx, fmt.Sprintf("d%d-", round))
+				row, err = b.apply(ctx, fmt.Sprintf("d%d-", round), func() error { return nil })
 			} else {
 				row, err = b.writeBare(ctx, w, c, round)
 			}
@@ -121,8 +121,8 @@ func (b *bench) distinctRound(ctx context.Context, round int) error {
 	return nil
 }
 
-// apply fills the journal while the API server stands still, and measures the applier after that.
-func (b *bench) apply(ctx context.Context, prefix string) (distinctRun, error) {
+// apply fills the journal while the API server stands still, and measures the applier after that. In between it calls full.
+func (b *bench) apply(ctx context.Context, prefix string, full func() error) (distinctRun, error) {
 	t := b.targets[modeJournal]
 	processes, err := b.processes(t)
 	if err != nil {
@@ -135,8 +135,29 @@ func (b *bench) apply(ctx context.Context, prefix string) (distinctRun, error) {
 		if n, err := t.journalled(ctx); err != nil || n != b.distinct {
 			return errors.Join(err, fmt.Errorf("%d changes are in the journal", n))
 		}
-		return nil
-	}, func() error { return b.drain(ctx) })
+		return full()
+	}, func() error { return b.watchDrain(ctx, t) })
+}
+
+// watchDrain waits until the journal is empty, and looks less often the longer that will take: what reading the metrics
+// costs the process, the applier lacks.
+func (b *bench) watchDrain(ctx context.Context, t *target) error {
+	const precision = 10 * time.Millisecond
+	begun := time.Now()
+	for {
+		left, err := t.journalled(ctx)
+		if err != nil || left == 0 {
+			return err
+		}
+		elapsed := time.Since(begun)
+		remaining := elapsed * time.Duration(left) / time.Duration(max(1, b.distinct-left))
+		if err := pause(ctx, min(max(remaining/2, precision), 20*precision)); err != nil {
+			return err
+		}
+		if elapsed > 2*time.Minute {
+			return fmt.Errorf("%d changes are still in the journal", left)
+		}
+	}
 }
 
 // standstill is how long the API server stands still before a bare loop: about as long as it takes to fill a journal.

@@ -95,7 +95,8 @@ func share(store func(records int) error) func() error {
 		done    chan struct{}
 		err     error
 	}
-	var mu, storing sync.Mutex
+	var mu sync.Mutex
+	turn := make(chan struct{}, 1)
 	open := &batch{done: make(chan struct{})}
 	return func() error {
 		mu.Lock()
@@ -108,8 +109,8 @@ func share(store func(records int) error) func() error {
 			return mine.err
 		}
 		// The first of a batch stores it, once the batch before is on the disk.
-		storing.Lock()
-		defer storing.Unlock()
+		turn <- struct{}{}
+		defer func() { <-turn }()
 		mu.Lock()
 		open = &batch{done: make(chan struct{})}
 		mu.Unlock()

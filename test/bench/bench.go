@@ -432,16 +432,7 @@ func (b *bench) keepProfile(ctx context.Context, t *target, file, name string) e
 	})
 }
 
-// loadAverage returns the load averages of the last one and five minutes.
-func loadAverage() string {
-	content, err := os.ReadFile("/proc/loadavg")
-	fields := strings.Fields(string(content))
-	if err != nil || len(fields) < 2 {
-		return "?"
-	}
-	return fields[0] + ", " + fields[1]
-}
-
+// openimv1Scheme has the types that are read and written here.
 func openimv1Scheme() (*kruntime.Scheme, error) {
 	scheme := kruntime.NewScheme()
 	return scheme, errors.Join(corev1.AddToScheme(scheme), openimv1.AddToScheme(scheme))

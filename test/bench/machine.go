@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -14,6 +15,8 @@ import (
 type machine struct {
 	date, commit, processor, kernel, goVersion, fileSystem string
 	cores                                                  int
+	// load is the load average before anything was started.
+	load string
 }
 
 func describe(ctx context.Context, dir string) (machine, error) {
@@ -21,6 +24,7 @@ func describe(ctx context.Context, dir string) (machine, error) {
 		date:      time.Now().UTC().Format(time.DateOnly),
 		goVersion: strings.TrimPrefix(runtime.Version(), "go"),
 		cores:     runtime.NumCPU(),
+		load:      loadAverage(),
 	}
 	var err error
 	if m.fileSystem, err = fileSystem(dir); err != nil {
@@ -53,4 +57,21 @@ func describe(ctx context.Context, dir string) (machine, error) {
 		m.commit += " and changes that are not committed"
 	}
 	return m, nil
+}
+
+// busy reports whether others used the machine before anything was started.
+func (m machine) busy() bool {
+	minute, _, _ := strings.Cut(m.load, ",")
+	load, err := strconv.ParseFloat(minute, 64)
+	return err == nil && load > float64(m.cores)/2
+}
+
+// loadAverage returns the load averages of the last one and five minutes.
+func loadAverage() string {
+	content, err := os.ReadFile("/proc/loadavg")
+	fields := strings.Fields(string(content))
+	if err != nil || len(fields) < 2 {
+		return "?"
+	}
+	return fields[0] + ", " + fields[1]
 }

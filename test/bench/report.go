@@ -57,6 +57,10 @@ func (r *results) markdown() string {
 	p.text(`How many callbacks a receiver acknowledges, how long they take, and how fast the changes reach the API server. `+
 		"`%s` measured this page in %s. Numbers drift with the machine and with what else runs on it, so look at the ratios: "+
 		"every number has another one from the same run beside it.", r.options.command, r.took.Round(time.Second))
+	if r.machine.busy() {
+		p.text("> **Provisional.** Others used the machine: its load average was %s before anything was started, on %d cores. Nothing here is good for "+
+			"more than to see that the benchmark works.", r.machine.load, r.machine.cores)
+	}
 	r.writeMachine(p)
 	r.writeAims(p)
 	r.writeCallbacks(p)
@@ -75,6 +79,7 @@ func (r *results) writeMachine(p *page) {
 		{"machine", fmt.Sprintf("%d cores, %s", m.cores, m.processor)},
 		{"kernel, file system", fmt.Sprintf("Linux %s, %s", m.kernel, m.fileSystem)},
 		{"Go", m.goVersion},
+		{"load average before", m.load},
 		{"runs", fmt.Sprintf("%d, interleaved, %s each after %s of warm-up", r.options.runs, r.options.window, r.options.warmUp)},
 	})
 	p.text("Client, receiver, kube-apiserver and etcd share these cores and this disk, and etcd syncs as it does in a cluster. " +

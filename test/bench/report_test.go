@@ -95,6 +95,16 @@ func TestAimsAreJudgedByWhatWasMeasured(t *testing.T) {
 	})
 }
 
+func TestABusyMachineIsTold(t *testing.T) {
+	for load, want := range map[string]bool{"0.30, 0.50": false, "1.10, 0.20": true, "?": false} {
+		r := measured(800, 800, 0)
+		r.machine = machine{cores: 2, load: load}
+		if got := strings.Contains(r.markdown(), "Provisional"); got != want {
+			t.Errorf("load average %s: told %t, want %t", load, got, want)
+		}
+	}
+}
+
 func TestEveryRowOfATableHasAllColumns(t *testing.T) {
 	columns := 0
 	for line := range strings.Lines(measured(800, 800, 0).markdown()) {

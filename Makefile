@@ -95,7 +95,7 @@ planted: ## Prove that the tests catch planted bugs
 	@hack/planted.sh
 
 .PHONY: bench
-bench: ## Measure receivers and print docs/performance.md, then run Go's benchmarks: some 10 minutes (make bench BENCH_FLAGS=-short: 3; make bench BENCH=Journal: only these)
+bench: ## Measure receivers, print docs/performance.md, and run Go's benchmarks (10 minutes; BENCH_FLAGS=-short: 3; BENCH=Journal: only those of Go)
 	@export KUBEBUILDER_ASSETS="$$(hack/cluster.sh build)"; \
 	$(if $(filter file,$(origin BENCH)),exec 3>&1 >&2; go run ./test/bench $(BENCH_FLAGS) >&3;) \
 	go test -run='^$$' -bench='$(BENCH)' -benchmem -timeout 30m ./...

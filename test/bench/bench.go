@@ -287,12 +287,15 @@ func (b *bench) callbacks(ctx context.Context, p phase, t *target, n int) error 
 	row, err := b.observe(ctx, t, n, window)
 	perSecond, endErr := end()
 	row.background = perSecond
-	if t.name == modeJournal && err == nil && endErr == nil {
-		err = b.drain(ctx)
+	if err := errors.Join(err, endErr); err != nil {
+		return err
 	}
 	b.say("  %-9s %2d connections: %7.0f/s, p50 %.2f ms, p99 %.2f ms, others %d", t.name, n, row.rate(), row.P50, row.P99, row.Others)
 	b.results.addRun(configuration{p, t.name, n}, row)
-	return errors.Join(err, endErr)
+	if t.name == modeJournal {
+		return b.drain(ctx)
+	}
+	return nil
 }
 
 // observe measures the target, and the commits of its journal if it has one.

@@ -163,7 +163,7 @@ func fileSystem(dir string) (string, error) {
 	if err := syscall.Statfs(dir, &stat); err != nil {
 		return "", err
 	}
-	name, known := fileSystems[int64(stat.Type)]
+	name, known := fileSystems[stat.Type]
 	switch {
 	case name == "tmpfs" || name == "ramfs":
 		return "", fmt.Errorf("%s is in memory, where a sync costs nothing; give a directory on a disk with -dir", dir)

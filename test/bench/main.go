@@ -105,7 +105,21 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return o, err
 	}
 	if *short {
+		full := o
 		o.runs, o.window, o.warmUp, o.distinct = 3, 500*time.Millisecond, 200*time.Millisecond, 200
+		// What was asked for by name stays.
+		flags.Visit(func(f *flag.Flag) {
+			switch f.Name {
+			case "runs":
+				o.runs = full.runs
+			case "window":
+				o.window = full.window
+			case "warm-up":
+				o.warmUp = full.warmUp
+			case "distinct":
+				o.distinct = full.distinct
+			}
+		})
 	}
 	if o.runs < 1 || o.window <= 0 || o.groups < 1 || o.distinct < 1 || flags.NArg() > 0 {
 		return o, errors.New("-runs, -window, -groups and -distinct must be positive, and nothing may follow the flags")

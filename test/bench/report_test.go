@@ -189,3 +189,13 @@ func TestOptions(t *testing.T) {
 		})
 	}
 }
+
+func TestShortLeavesWhatWasAskedFor(t *testing.T) {
+	o, err := parseOptions([]string{"-short", "-runs=1"}, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.runs != 1 || o.window != 500*time.Millisecond {
+		t.Errorf("%d runs of %s", o.runs, o.window)
+	}
+}

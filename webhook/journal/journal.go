@@ -335,9 +335,19 @@ func (j *Journal) Append(namespace string, change merge.Change) (Entry, error) {
 	return Entry{Sequence: sequence, Namespace: namespace, Change: change}, nil
 }
 
-// Full says whether no change is taken because the disk is full. A namespace that holds its share of the journal is refused
-// alone, and shows in Tallies.
-func (j *Journal) Full() bool { return j.space.isFull(0) }
+// Full reports whether the journal takes no more changes of any namespace, because it has reached its bound or its disk is
+// full.
+func (j *Journal) Full() bool { return j.FullFor("") }
+
+// FullFor reports whether it takes no more changes of the namespace, which may hold no more than its share.
+func (j *Journal) FullFor(namespace string) bool {
+	if j.space.isFull(0) {
+		return true
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !j.tallies.fits(namespace, min(typicalSize, j.maxBytes/100), j.maxBytes)
+}
 
 // Load returns an entry that waits, and false if it was removed or buried, or never was.
 func (j *Journal) Load(sequence uint64) (Entry, bool, error) {

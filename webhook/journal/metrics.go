@@ -30,7 +30,7 @@ func newMetrics(registry prometheus.Registerer, j *Journal) prometheus.Histogram
 			"Bytes of the dead letters, which count against the bound of the journal.",
 			func() float64 { _, bytes := j.buried(); return float64(bytes) }},
 		{"groupinfo_operator_journal_full",
-			"1 while the journal takes no changes because its disk is full, and replies wait for the API server.",
+			"1 while the journal takes no changes because it has reached its bound or its disk is full, and replies wait for the API server.",
 			func() float64 { return flag(j.Full()) }},
 		{"groupinfo_operator_journal_disk_free_bytes",
 			"Free space on the journal's disk, without the reserve.",

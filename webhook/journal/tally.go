@@ -8,6 +8,9 @@ import (
 // that comes later still finds four fifths of what is left: nobody's flood sends the others to the API server.
 const greed = 4
 
+// typicalSize is more than most changes take: a journal that has no room for that much counts as full.
+const typicalSize = 16 << 10
+
 // Tenant is whom an entry belongs to. It is empty for entries that cannot be read.
 type Tenant struct {
 	Namespace string

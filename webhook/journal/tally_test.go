@@ -41,6 +41,9 @@ func TestNobodysFloodFillsTheJournalForTheOthers(t *testing.T) {
 	}
 	loud := flood(t, j, "loud")
 	between("loud", 0.79, 0.802)
+	if !j.FullFor("loud") || j.FullFor("quiet") || j.Full() {
+		t.Errorf("full for the loud one: %v, for the others: %v, for all: %v", j.FullFor("loud"), j.FullFor("quiet"), j.Full())
+	}
 	flood(t, j, "quiet")
 	between("quiet", 0.15, 0.162)
 	flood(t, j, "late")

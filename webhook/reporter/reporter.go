@@ -55,7 +55,7 @@ type Options struct {
 // Journal is what a *journal.Journal says of itself.
 type Journal interface {
 	Tallies() map[journal.Tenant]journal.Tally
-	Full() bool
+	FullFor(namespace string) bool
 	Quarantined() int
 }
 
@@ -188,7 +188,7 @@ func (r *Reporter) entries() map[types.NamespacedName]openimv1.ReceiverStatus {
 			Version:            r.Version,
 			ReportTime:         seconds(r.Now()),
 			ClockOffsetSeconds: told(int64(r.Offset() / time.Second)),
-			JournalState:       r.journalState(),
+			JournalState:       r.journalState(server.Namespace),
 			Quarantines:        r.quarantines(),
 		}
 	}
@@ -217,8 +217,8 @@ func (r *Reporter) entries() map[types.NamespacedName]openimv1.ReceiverStatus {
 	return entries
 }
 
-func (r *Reporter) journalState() openimv1.JournalState {
-	if r.Journal != nil && r.Journal.Full() {
+func (r *Reporter) journalState(namespace string) openimv1.JournalState {
+	if r.Journal != nil && r.Journal.FullFor(namespace) {
 		return openimv1.JournalFull
 	}
 	return ""

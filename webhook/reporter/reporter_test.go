@@ -36,7 +36,7 @@ type receiver struct {
 
 func (r *receiver) Tallies() map[journal.Tenant]journal.Tally    { return r.tallies }
 func (r *receiver) Backlogs() map[journal.Tenant]applier.Backlog { return r.backlogs }
-func (r *receiver) Full() bool                                   { return r.full }
+func (r *receiver) FullFor(string) bool                          { return r.full }
 func (r *receiver) Quarantined() int                             { return 0 }
 
 func (r *receiver) apply(_ context.Context, manager string, server *openimac.OpenIMServerApplyConfiguration) error {

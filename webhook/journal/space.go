@@ -234,15 +234,15 @@ func (s *space) relieve(err error, patient bool) bool {
 	s.mu.Unlock()
 	if !opened {
 		s.exhausted(err)
-		return false
 	}
+	// Also while opening: the engine starts a failed flush again at once, until the process ends.
 	timer := time.NewTimer(roomPeriod)
 	defer timer.Stop()
 	select {
 	case <-s.closed:
 		return false
 	case <-timer.C:
-		return patient
+		return patient && opened
 	}
 }
 

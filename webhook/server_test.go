@@ -53,16 +53,18 @@ func (s *sender) write(t *testing.T, group string) {
 	}
 }
 
-func (s *sender) read(t *testing.T) *http.Response {
+// read reads a reply, and reports whether it says that the connection ends.
+func (s *sender) read(t *testing.T) (last bool) {
 	t.Helper()
 	response, err := http.ReadResponse(s.replies, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer response.Body.Close()
 	if _, err := io.Copy(io.Discard, response.Body); err != nil {
 		t.Fatal(err)
 	}
-	return response
+	return response.Close
 }
 
 // awaitEnd waits until the server has told of the end of the connection.
@@ -91,6 +93,7 @@ func (r *receiver) groups() (groups []string) {
 
 // OpenIM writes a callback in the very moment in which the server gives up the connection, and never repeats it.
 func TestServerStoresWhatCrossesTheEndOfAConnection(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		before []string
 		want   []string
@@ -106,7 +109,7 @@ func TestServerStoresWhatCrossesTheEndOfAConnection(t *testing.T) {
 			openIM := dial(t, address)
 			for _, group := range tc.before {
 				openIM.write(t, group)
-				if openIM.read(t).Close {
+				if openIM.read(t) {
 					t.Fatal("the connection ends with its first callback")
 				}
 			}

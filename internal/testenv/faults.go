@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -88,10 +89,14 @@ func child(program string) (pid int, args []string, err error) {
 	return 0, nil, errors.New(program + " does not run as a child of this process")
 }
 
+// hosts counts the loopback addresses that FreeAddress has given away.
+var hosts atomic.Uint32
+
 // FreeAddress returns an address on the loopback interface that nobody listens on. It stays free while its process is away:
-// connections to elsewhere come from 127.0.0.1, and take their ports there.
+// no other call returns the same host, and connections to elsewhere come from 127.0.0.1 and take their ports there.
 func FreeAddress() string {
-	listener, err := net.Listen("tcp", "127.0.0.2:0")
+	n := hosts.Add(1)
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.%d.%d:0", 1+n/250%250, 1+n%250))
 	if err != nil {
 		panic(err)
 	}

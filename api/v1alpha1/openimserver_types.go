@@ -164,7 +164,7 @@ type ReceiverStatus struct {
 // +kubebuilder:validation:Enum=Full
 type JournalState string
 
-// JournalFull: the journal, or its disk, has no room.
+// JournalFull means that the journal, or its disk, has no room.
 const JournalFull JournalState = "Full"
 
 // ReceiverState tells a receiver that has ended in order from one that is silent.
@@ -172,7 +172,7 @@ const JournalFull JournalState = "Full"
 // +kubebuilder:validation:Enum=Stopped
 type ReceiverState string
 
-// ReceiverStopped: the receiver has ended in order.
+// ReceiverStopped means that the receiver has ended in order.
 const ReceiverStopped ReceiverState = "Stopped"
 
 // OpenIMServer is an OpenIM deployment whose callbacks the operator accepts. A namespace holds the groups of one

@@ -113,7 +113,7 @@ func newReceiver(version string, o receiverOptions) (*receiverProcess, error) {
 	}
 	offset := time.Duration(0)
 	if o.ack == ackJournal {
-		if err := r.openJournal(); err != nil { //nolint:contextcheck // a damaged journal is read to the end
+		if err := r.openJournal(); err != nil {
 			return nil, err
 		}
 		r.clock = stamp.NewClock(r.journal.Replica(), time.Now)

@@ -89,6 +89,7 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) (err
 		if err := o.receiver.validate(); err != nil {
 			return err
 		}
+		//nolint:contextcheck // a damaged journal is read to the end
 		if receiver, err = newReceiver(version, o.receiver); err != nil {
 			return fmt.Errorf("set up the receiver: %w", err)
 		}

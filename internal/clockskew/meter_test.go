@@ -101,8 +101,9 @@ func TestTransportMeasures(t *testing.T) {
 		t.Errorf("the correction is %v", got)
 	}
 	server.Close()
-	if response, err := client.Get(server.URL); err == nil {
-		t.Errorf("a server that is gone answered %d", response.StatusCode)
+	response, err := client.Get(server.URL)
+	if err == nil {
+		t.Errorf("a server that is gone answered %d, %v", response.StatusCode, response.Body.Close())
 	}
 }
 

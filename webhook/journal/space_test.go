@@ -217,7 +217,7 @@ func TestFullDiskRefusesChangesAndGoesOn(t *testing.T) {
 		t.Error(diff)
 	}
 
-	d.fill(2 * testReserve)
+	d.fill(4 * testReserve)
 	if err := tell(j, 4, 1000); !errors.Is(err, ErrFull) {
 		t.Errorf("a second has not passed, and Append returns %v", err)
 	}
@@ -449,7 +449,7 @@ func TestFullFileSystem(t *testing.T) {
 		t.Skipf("a file system of a few MB is needed, and mounting one is not permitted here: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(mount, 0); err != nil {
+		if err := syscall.Unmount(mount, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})

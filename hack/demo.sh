@@ -77,6 +77,7 @@ start() {
 	step "The operator, in the background; its log is $dir/logs/operator.log"
 	show hack/cluster.sh start --dir "$dir" --name operator --ready-url "http://127.0.0.1:$health/readyz" -- \
 		bin/groupinfo-operator all --kubeconfig "$KUBECONFIG" --namespace "$system" \
+		--name demo --journal-dir "$dir/journal" \
 		--callback-bind-address "127.0.0.1:$callbacks" \
 		--metrics-bind-address "127.0.0.1:$metrics" \
 		--health-probe-bind-address "127.0.0.1:$health"

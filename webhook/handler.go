@@ -6,12 +6,14 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
@@ -32,6 +34,7 @@ type Handler struct {
 	metrics   *metrics
 	verifiers atomic.Pointer[verifier.Set]
 	draining  atomic.Bool
+	latest    latest
 	// room is what is left for the bodies in flight, in bytes.
 	room *semaphore.Weighted
 }
@@ -64,6 +67,41 @@ func NewHandler(options Options) *Handler {
 
 // SetVerifiers replaces the verifiers that tokens are checked with.
 func (h *Handler) SetVerifiers(set verifier.Set) { h.verifiers.Store(&set) }
+
+// LastCallbacks returns when the handler accepted the last callback of each OpenIMServer that it may accept callbacks of,
+// or the zero time.
+func (h *Handler) LastCallbacks() map[types.NamespacedName]time.Time {
+	times := map[types.NamespacedName]time.Time{}
+	if set := h.verifiers.Load(); set != nil {
+		for server := range *set {
+			times[server] = h.latest.of(server)
+		}
+	}
+	return times
+}
+
+// latest is when the last callback of each OpenIMServer came. Only verified senders make entries.
+type latest struct {
+	mu    sync.Mutex
+	times map[types.NamespacedName]time.Time
+}
+
+func (l *latest) note(server types.NamespacedName, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.times == nil {
+		l.times = map[types.NamespacedName]time.Time{}
+	}
+	if at.After(l.times[server]) {
+		l.times[server] = at
+	}
+}
+
+func (l *latest) of(server types.NamespacedName) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.times[server]
+}
 
 // Drain makes the handler unready and every further reply the last one on its connection, while it goes on accepting.
 // OpenIM's client keeps connections for ever and does not repeat a callback that it wrote to one which was closed in that
@@ -110,7 +148,7 @@ var (
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := h.now()
-	command, at, refused := h.receive(r, started)
+	command, at, refused := h.receive(r)
 	if refused == nil {
 		w.Header().Set(StampHeader, at.String())
 	}
@@ -126,7 +164,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // receive takes a callback from its headers to its durability, and returns its command, once its sender is verified, its
 // stamp, and why it was refused, if so. The checks come in the order of their cost: the body of an unverified sender is not read.
-func (h *Handler) receive(r *http.Request, started time.Time) (command string, at stamp.Stamp, refused *refusal) {
+func (h *Handler) receive(r *http.Request) (command string, at stamp.Stamp, refused *refusal) {
 	route, ok := parseRoute(r.URL)
 	verifiers := h.verifiers.Load()
 	switch {
@@ -159,7 +197,8 @@ func (h *Handler) receive(r *http.Request, started time.Time) (command string, a
 	// The change is in hand: it is stored even if the sender has not the patience to hear so.
 	ctx, cancel := context.WithTimeout(logr.NewContext(context.WithoutCancel(r.Context()), log), acknowledgeTimeout)
 	defer cancel()
-	change := changeOf(callback, route.server.Name, h.clock, started)
+	// The time of receipt is told to people and compared with other replicas', so it is the corrected one.
+	change := changeOf(callback, route.server.Name, h.clock, h.clock.Now())
 	if err := h.inbox.Accept(ctx, route.server.Namespace, change); err != nil {
 		log.Error(err, "Callback not stored: the change is lost unless OpenIM tells of it again", "command", command)
 		if _, conflict := errors.AsType[*groupwriter.IdentityError](err); conflict {
@@ -167,6 +206,7 @@ func (h *Handler) receive(r *http.Request, started time.Time) (command string, a
 		}
 		return command, at, errNotDurable
 	}
+	h.latest.note(route.server, change.Received)
 	return command, change.Stamp, nil
 }
 

@@ -3,10 +3,23 @@ package webhook
 import (
 	"context"
 	"errors"
+	"sync/atomic"
+	"time"
 
-	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
 	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
+)
+
+const (
+	// diskPatience is how long the disk may take before the API server is tried instead. It leaves that half of the time that
+	// a reply may take.
+	diskPatience = acknowledgeTimeout / 2
+
+	// maxStuck bounds the changes that wait for a disk which does not answer: they take memory. Further ones go to the API
+	// server at once.
+	maxStuck = 1024
 )
 
 // Inbox makes changes durable. It is the line between what OpenIM waits for and what happens later: the reply goes out
@@ -14,22 +27,6 @@ import (
 type Inbox interface {
 	// Accept returns nil once the change to a group of the namespace survives a crash of this process and of its node.
 	Accept(ctx context.Context, namespace string, change merge.Change) error
-}
-
-// APIServerInbox writes each change to the API server before the reply (--ack=apiserver): durable without a disk of our
-// own, and as fast and as available as the API server.
-type APIServerInbox struct {
-	Writer *groupwriter.Writer
-}
-
-var _ Inbox = APIServerInbox{}
-
-// +kubebuilder:rbac:groups=openim.io,resources=groupinfos,verbs=get;create;patch
-
-// Accept implements Inbox.
-func (i APIServerInbox) Accept(ctx context.Context, namespace string, change merge.Change) error {
-	_, err := i.Writer.Write(ctx, namespace, change.State())
-	return err
 }
 
 // JournalInbox writes each change to the local disk before the reply (--ack=journal), and leaves it to the applier to bring
@@ -43,29 +40,62 @@ type JournalInbox struct {
 	Applier interface {
 		Add(entry journal.Entry)
 	}
-	// Overflow takes what a full or broken journal cannot: slower is better than lost. If the journal has it after all, it is
-	// merged twice, which changes nothing.
+	// Overflow takes what a full or broken journal cannot, or not in time: slower is better than lost. If the journal has it
+	// after all, it is merged twice, which changes nothing.
 	Overflow Inbox
+	// Overflowed counts what goes to Overflow.
+	Overflowed prometheus.Counter
 	// Broken is called when the journal failed; the process must end then.
 	Broken func(error)
+
+	// stuck are the calls to the journal that have not returned.
+	stuck atomic.Int64
 }
 
-var _ Inbox = JournalInbox{}
+var _ Inbox = (*JournalInbox)(nil)
+
+// errStuck means that the disk has not answered in time.
+var errStuck = errors.New("the disk does not answer")
 
 // Accept implements Inbox.
-func (i JournalInbox) Accept(ctx context.Context, namespace string, change merge.Change) error {
-	entry, err := i.Journal.Append(namespace, change)
+func (i *JournalInbox) Accept(ctx context.Context, namespace string, change merge.Change) error {
+	err := i.append(ctx, namespace, change)
 	_, broken := errors.AsType[*journal.BrokenError](err)
 	switch {
-	case err == nil:
-		i.Applier.Add(entry)
-		return nil
 	case broken:
 		i.Broken(err)
-		return i.Overflow.Accept(ctx, namespace, change)
-	case errors.Is(err, journal.ErrFull):
-		return i.Overflow.Accept(ctx, namespace, change)
+	case errors.Is(err, journal.ErrFull), errors.Is(err, errStuck):
 	default:
 		return err
+	}
+	i.Overflowed.Inc()
+	return i.Overflow.Accept(ctx, namespace, change)
+}
+
+// append has the change written to the disk, but does not wait for ever.
+func (i *JournalInbox) append(ctx context.Context, namespace string, change merge.Change) error {
+	if i.stuck.Add(1) > maxStuck {
+		i.stuck.Add(-1)
+		return errStuck
+	}
+	result := make(chan error, 1)
+	go func() {
+		defer i.stuck.Add(-1)
+		entry, err := i.Journal.Append(namespace, change)
+		if err == nil {
+			// Also if nobody waits any more.
+			i.Applier.Add(entry)
+		}
+		result <- err
+	}()
+	patience := time.NewTimer(diskPatience)
+	defer patience.Stop()
+	select {
+	case err := <-result:
+		return err
+	case <-patience.C:
+		return errStuck
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

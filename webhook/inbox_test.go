@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/merge"
@@ -51,6 +54,9 @@ func openJournal(t *testing.T, maxBytes int64) *journal.Journal {
 	return j
 }
 
+// uncounted is a counter that nobody reads.
+func uncounted() prometheus.Counter { return prometheus.NewCounter(prometheus.CounterOpts{Name: "n"}) }
+
 // unwanted fails the test if it is called.
 func unwanted(t *testing.T) (Inbox, func(error)) {
 	t.Helper()
@@ -62,7 +68,7 @@ func TestJournalInboxLeavesTheChangeToTheApplier(t *testing.T) {
 	var applier queue
 	j := openJournal(t, 1<<20)
 	overflow, broken := unwanted(t)
-	accepting := JournalInbox{Journal: j, Applier: &applier, Overflow: overflow, Broken: broken}
+	accepting := &JournalInbox{Journal: j, Applier: &applier, Overflow: overflow, Overflowed: uncounted(), Broken: broken}
 	if err := accepting.Accept(t.Context(), "chat", toldName("n")); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +91,7 @@ func TestJournalInboxWhoseJournalIsFullWaitsForTheAPIServer(t *testing.T) {
 			var applier queue
 			_, broken := unwanted(t)
 			overflow := &inbox{accept: func(context.Context) error { return want }}
-			accepting := JournalInbox{Journal: openJournal(t, 10), Applier: &applier, Overflow: overflow, Broken: broken}
+			accepting := &JournalInbox{Journal: openJournal(t, 10), Applier: &applier, Overflow: overflow, Overflowed: uncounted(), Broken: broken}
 			if err := accepting.Accept(t.Context(), "chat", toldName("n")); !errors.Is(err, want) {
 				t.Errorf("error is %v, want %v", err, want)
 			}
@@ -98,6 +104,71 @@ func TestJournalInboxWhoseJournalIsFullWaitsForTheAPIServer(t *testing.T) {
 		})
 	}
 }
+
+// A disk may hang for as long as it likes: a network volume whose network is away. What it has taken in the end is applied,
+// too.
+func TestJournalInboxDoesNotWaitForAStuckDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var applier queue
+		_, broken := unwanted(t)
+		overflow := &inbox{}
+		stuck := make(chan struct{})
+		accepting := &JournalInbox{
+			Journal: appender(func(namespace string, change merge.Change) (journal.Entry, error) {
+				<-stuck
+				return journal.Entry{Namespace: namespace, Change: change}, nil
+			}),
+			Applier: &applier, Overflow: overflow, Overflowed: uncounted(), Broken: broken,
+		}
+		started := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), acknowledgeTimeout)
+		defer cancel()
+		if err := accepting.Accept(ctx, "chat", toldName("n")); err != nil || len(overflow.changes) != 1 {
+			t.Errorf("error %v, %d changes went to the API server", err, len(overflow.changes))
+		}
+		if took := time.Since(started); took >= acknowledgeTimeout {
+			t.Errorf("the reply took %v", took)
+		}
+		close(stuck)
+		synctest.Wait()
+		if diff := cmp.Diff(queue{{Namespace: "chat", Change: toldName("n")}}, applier); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestJournalInboxBoundsWhatIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var applier queue
+		_, broken := unwanted(t)
+		stuck := make(chan struct{})
+		accepting := &JournalInbox{
+			Journal: appender(func(string, merge.Change) (journal.Entry, error) {
+				<-stuck
+				return journal.Entry{}, journal.ErrFull
+			}),
+			Applier: &applier, Overflow: &sharedInbox{}, Overflowed: uncounted(), Broken: broken,
+		}
+		for range maxStuck {
+			go func() { _ = accepting.Accept(t.Context(), "chat", toldName("n")) }()
+		}
+		synctest.Wait()
+		started := time.Now()
+		if err := accepting.Accept(t.Context(), "chat", toldName("n")); err != nil || time.Since(started) > 0 {
+			t.Errorf("error %v after %v", err, time.Since(started))
+		}
+		close(stuck)
+		synctest.Wait()
+		if left := accepting.stuck.Load(); left != 0 {
+			t.Errorf("%d calls are counted as stuck", left)
+		}
+	})
+}
+
+// sharedInbox takes everything, from many at once.
+type sharedInbox struct{}
+
+func (*sharedInbox) Accept(context.Context, string, merge.Change) error { return nil }
 
 func TestJournalInboxTellsOfABrokenJournal(t *testing.T) {
 	broken := &journal.BrokenError{Cause: errors.New("input/output error")}
@@ -112,11 +183,11 @@ func TestJournalInboxTellsOfABrokenJournal(t *testing.T) {
 			var applier queue
 			var told []error
 			overflow := &inbox{}
-			accepting := JournalInbox{
+			accepting := &JournalInbox{
 				Journal:  appender(func(string, merge.Change) (journal.Entry, error) { return journal.Entry{}, tc.err }),
 				Applier:  &applier,
-				Overflow: overflow,
-				Broken:   func(err error) { told = append(told, err) },
+				Overflow: overflow, Overflowed: uncounted(),
+				Broken: func(err error) { told = append(told, err) },
 			}
 			// The API server may take what the disk could not.
 			want := tc.err

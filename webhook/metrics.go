@@ -45,6 +45,16 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	return m
 }
 
+// NewOverflowCounter returns the counter for a JournalInbox, registered.
+func NewOverflowCounter(registry prometheus.Registerer) prometheus.Counter {
+	counter := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "groupinfo_operator_journal_overflows_total",
+		Help: "Callbacks whose reply had to wait for the API server because the journal had no room or has failed.",
+	})
+	registry.MustRegister(counter)
+	return counter
+}
+
 // commandLabel returns the command if it is one of OpenIM's.
 func commandLabel(command string) string {
 	if known, ok := openim.ParseCommand(command); ok {

@@ -14,6 +14,29 @@ const (
 	// what.
 	ConditionStalled = "Stalled"
 
+	// ConditionChangesDelayed is true on an OpenIMServer while an acknowledged change has waited for the API server for more
+	// than a minute. Nothing is lost; the GroupInfos lag behind.
+	ConditionChangesDelayed = "ChangesDelayed"
+
+	// ConditionChangesRefused is true on an OpenIMServer while a receiver keeps dead letters: acknowledged changes that the
+	// API server will never take as they are.
+	ConditionChangesRefused = "ChangesRefused"
+
+	// ConditionClockSkewed is true on an OpenIMServer while the clock of a receiver's node differs from the API server's by
+	// more than five seconds. The receiver corrects its stamps; whatever else runs on that node does not.
+	ConditionClockSkewed = "ClockSkewed"
+
+	// ConditionJournalFull is true on an OpenIMServer while a receiver's journal has no room, and its replies wait for the
+	// API server.
+	ConditionJournalFull = "JournalFull"
+
+	// ConditionJournalOrphaned is true on an OpenIMServer while a receiver that is gone may have acknowledged changes in its
+	// journal that are in no GroupInfo.
+	ConditionJournalOrphaned = "JournalOrphaned"
+
+	// ConditionJournalQuarantined is true on an OpenIMServer while a receiver keeps damaged parts of its journal aside.
+	ConditionJournalQuarantined = "JournalQuarantined"
+
 	// ConditionTruncated is true on a GroupInfo while spec.omitted names a field that was too large to store.
 	ConditionTruncated = "Truncated"
 )
@@ -66,6 +89,62 @@ const (
 	// ReasonSecretConflict: a Secret that the operator did not create has the name that it would use. Name it in
 	// spec.callbacks.secretRef, or delete it.
 	ReasonSecretConflict = "SecretConflict"
+)
+
+// Reasons of the conditions that tell of an OpenIMServer's receivers.
+const (
+	// ReasonWritesFailing: the API server could not be written to, or refuses for a reason that may pass. The message says
+	// which, and what to do.
+	ReasonWritesFailing = "WritesFailing"
+
+	// ReasonBacklog: changes wait, although no write has failed. There are more of them than the API server takes.
+	ReasonBacklog = "Backlog"
+
+	// ReasonDeadLetters: show and replay them with "groupinfo-operator dead-letters".
+	ReasonDeadLetters = "DeadLetters"
+
+	// ReasonClockCorrected: the receiver adds the difference to its clock. Mend the clock of its node.
+	ReasonClockCorrected = "ClockCorrected"
+
+	// ReasonNoRoom: the journal has reached its bound, or its disk is full.
+	ReasonNoRoom = "NoRoom"
+
+	// ReasonReceiverGone: a receiver has not reported for too long. Scale the receivers up so that one of its name comes
+	// back to its volume.
+	ReasonReceiverGone = "ReceiverGone"
+
+	// ReasonJournalDamaged: a part of a journal could not be read and was put aside.
+	ReasonJournalDamaged = "JournalDamaged"
+)
+
+// Why a pending change could not be written, in a receiver's status and as the label "reason" of its metrics.
+const (
+	// PendingUnreachable: no answer from the API server.
+	PendingUnreachable = "Unreachable"
+
+	// PendingTimeout: the API server answered that it took too long, or the time for the write ran out.
+	PendingTimeout = "Timeout"
+
+	// PendingUnauthorized: the API server does not know who the receiver is.
+	PendingUnauthorized = "Unauthorized"
+
+	// PendingForbidden: the receiver may not write; RBAC, a quota or an admission policy.
+	PendingForbidden = "Forbidden"
+
+	// PendingThrottled: the API server asked the receiver to come back later.
+	PendingThrottled = "Throttled"
+
+	// PendingConflict: others kept writing the object.
+	PendingConflict = "Conflict"
+
+	// PendingNotInstalled: the API server does not know GroupInfos.
+	PendingNotInstalled = "NotInstalled"
+
+	// PendingServerError: the API server failed.
+	PendingServerError = "ServerError"
+
+	// PendingOther: none of the others; the receiver's log says more.
+	PendingOther = "Other"
 )
 
 // ReasonProjectionFailed on an OpenIMServer: the receivers could not be told of its tokens. The operator tries again by

@@ -42,7 +42,8 @@ type OpenIMServerStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// conditions of the server: Ready (callbacks with a valid token are accepted), and, only when true, Reconciling and
-	// Stalled (as kstatus defines them).
+	// Stalled (as kstatus defines them), and what is wrong with the receivers: ChangesDelayed, ChangesRefused, ClockSkewed,
+	// JournalFull, JournalOrphaned, JournalQuarantined.
 	//
 	// +optional
 	// +listType=map
@@ -64,6 +65,95 @@ type OpenIMServerStatus struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	TokenSecretName string `json:"tokenSecretName,omitempty"`
+
+	// receivers are the receivers that accept, or accepted, the server's callbacks. Each writes its own entry, at most every
+	// 30 seconds and when it has something new to say, or has said nothing for ten minutes. One that ends with nothing left
+	// to write removes its entry.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	Receivers []ReceiverStatus `json:"receivers,omitempty"`
+}
+
+// ReceiverStatus is what one receiver tells of an OpenIMServer's callbacks.
+type ReceiverStatus struct {
+	// name of the receiver, which is its pod's. It comes back with the journal: a receiver of the same name takes up what
+	// the last one left.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// version of the operator that the receiver runs.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Version string `json:"version,omitempty"`
+
+	// reportTime is when the receiver wrote this entry.
+	//
+	// +optional
+	ReportTime metav1.Time `json:"reportTime,omitempty,omitzero"`
+
+	// lastCallbackTime is when the receiver last accepted a callback of this server.
+	//
+	// +optional
+	LastCallbackTime metav1.Time `json:"lastCallbackTime,omitempty,omitzero"`
+
+	// pending is the number of acknowledged changes that are in the receiver's journal and not in the API server yet.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Pending int64 `json:"pending,omitempty"`
+
+	// oldestPendingTime is when the oldest pending change was received.
+	//
+	// +optional
+	OldestPendingTime metav1.Time `json:"oldestPendingTime,omitempty,omitzero"`
+
+	// pendingReason says in a word why the oldest pending change could not be written, such as Unreachable, Forbidden or
+	// Throttled. It is absent if no attempt has failed yet.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	PendingReason string `json:"pendingReason,omitempty"`
+
+	// deadLetters is the number of changes that the receiver put aside because the API server will never take them.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	DeadLetters int64 `json:"deadLetters,omitempty"`
+
+	// journalFull is true while the receiver's journal, or its disk, has no room, so that replies wait for the API server.
+	//
+	// +optional
+	JournalFull bool `json:"journalFull,omitempty"`
+
+	// quarantines is the number of damaged parts of the journal that were put aside in its directory. What could be read of
+	// them was taken up.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Quarantines int64 `json:"quarantines,omitempty"`
+
+	// clockOffsetSeconds is what has to be added to the clock of the receiver's node to get the API server's time. It is
+	// absent while the difference is within five seconds, which needs no correction.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=-9223372036
+	// +kubebuilder:validation:Maximum=9223372036
+	ClockOffsetSeconds int64 `json:"clockOffsetSeconds,omitempty"`
+
+	// stopped is true if the receiver has ended in order and left this entry because of what is pending or dead in its
+	// journal.
+	//
+	// +optional
+	Stopped bool `json:"stopped,omitempty"`
 }
 
 // OpenIMServer is an OpenIM deployment whose callbacks the operator accepts. A namespace holds the groups of one

@@ -94,7 +94,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	} else if err != nil && s.reason == "" {
 		s.fail(openimv1.ReasonProjectionFailed, "the receivers could not be told of the tokens (%s); the operator tries again", apierr.Reason(err))
 	}
-	return ctrl.Result{}, errors.Join(err, r.applyStatus(ctx, s))
+	again, statusErr := r.applyStatus(ctx, s)
+	return ctrl.Result{RequeueAfter: again}, errors.Join(err, statusErr)
 }
 
 // activate lets only the oldest OpenIMServer of a namespace pass.
@@ -242,36 +243,41 @@ func projection(current map[string][]byte, all []openimv1.OpenIMServer, server c
 	return data, nil
 }
 
-// applyStatus writes the status if it says anything new.
-func (r *Reconciler) applyStatus(ctx context.Context, s *scope) error {
-	server, status := s.server, s.status(r.Now())
+// applyStatus writes the status if it says anything new, and returns after how long to look again, or 0.
+func (r *Reconciler) applyStatus(ctx context.Context, s *scope) (again time.Duration, err error) {
+	server := s.server
+	status, again := s.status(r.Now())
 	if equality.Semantic.DeepEqual(server.Status, status) {
-		return nil
+		return again, nil
 	}
 	applied := openimac.OpenIMServer(server.Name, server.Namespace).WithStatus(statusConfiguration(status))
 	if err := r.Client.Status().Apply(ctx, applied, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
-		return fmt.Errorf("apply status: %w", err)
+		return again, fmt.Errorf("apply status: %w", err)
 	}
 	r.statusWrites.Record(client.ObjectKeyFromObject(server), ownwrites.Write{ResourceVersion: *applied.ResourceVersion})
 	r.tell(server, status)
-	return nil
+	return again, nil
 }
 
-// status returns what is to be told of the server.
-func (s *scope) status(now time.Time) openimv1.OpenIMServerStatus {
+// status returns what is to be told of the server, and after how long that may change by itself, or 0.
+func (s *scope) status(now time.Time) (status openimv1.OpenIMServerStatus, again time.Duration) {
 	server := s.server
-	status := openimv1.OpenIMServerStatus{
+	ofReceivers, again := receiverConditions(server.Status.Receivers, now)
+	status = openimv1.OpenIMServerStatus{
 		ObservedGeneration: server.Generation,
 		TokenSecretName:    s.secretName,
-		Conditions:         conditions.New(server.Status.Conditions, server.Generation, now, s.conditions()...),
+		Conditions:         conditions.New(server.Status.Conditions, server.Generation, now, append(s.conditions(), ofReceivers...)...),
+		// Theirs to write.
+		Receivers: server.Status.Receivers,
 	}
 	if len(s.tokens) > 0 {
 		// The word TOKEN stands for the token: a status is for many eyes.
 		status.CallbackPath = fmt.Sprintf("/callbacks/%s/%s/TOKEN", server.Namespace, server.Name)
 	}
-	return status
+	return status, again
 }
 
+// statusConfiguration returns the part of the status that is this controller's.
 func statusConfiguration(status openimv1.OpenIMServerStatus) *openimac.OpenIMServerStatusApplyConfiguration {
 	configuration := openimac.OpenIMServerStatus().
 		WithObservedGeneration(status.ObservedGeneration).
@@ -299,16 +305,28 @@ func (s *scope) conditions() []metav1.Condition {
 	}
 }
 
-// tell records an event when Ready changes.
+// tell records an event for Ready when it changes, and for what is wrong with the receivers when it begins and ends.
 func (r *Reconciler) tell(server *openimv1.OpenIMServer, status openimv1.OpenIMServerStatus) {
+	event := func(kind string, c *metav1.Condition) {
+		r.Recorder.Eventf(server, nil, kind, c.Reason, "Reconcile", "%s", c.Message)
+	}
 	before := meta.FindStatusCondition(server.Status.Conditions, openimv1.ConditionReady)
 	now := meta.FindStatusCondition(status.Conditions, openimv1.ConditionReady)
-	if before != nil && before.Status == now.Status && before.Reason == now.Reason {
-		return
+	if before == nil || before.Status != now.Status || before.Reason != now.Reason {
+		kind := corev1.EventTypeNormal
+		if now.Status != metav1.ConditionTrue {
+			kind = corev1.EventTypeWarning
+		}
+		event(kind, now)
 	}
-	kind := corev1.EventTypeNormal
-	if now.Status != metav1.ConditionTrue {
-		kind = corev1.EventTypeWarning
+	for _, conditionType := range receiverConditionTypes {
+		before := meta.FindStatusCondition(server.Status.Conditions, conditionType)
+		now := meta.FindStatusCondition(status.Conditions, conditionType)
+		switch {
+		case before == nil && now != nil:
+			event(corev1.EventTypeWarning, now)
+		case before != nil && now == nil:
+			r.Recorder.Eventf(server, nil, corev1.EventTypeNormal, conditionType+"Over", "Reconcile", "No receiver reports %s any more", conditionType)
+		}
 	}
-	r.Recorder.Eventf(server, nil, kind, now.Reason, "Reconcile", "%s", now.Message)
 }

@@ -112,7 +112,7 @@ func TestStatus(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.scope.server, tc.scope.secretName = &chosen, "demo-callback-token"
-			got := tc.scope.status(time.Unix(9, 0))
+			got, _ := tc.scope.status(time.Unix(9, 0))
 			if got.CallbackPath != tc.path || got.ObservedGeneration != 3 || got.TokenSecretName != "demo-callback-token" {
 				t.Errorf("status %+v", got)
 			}

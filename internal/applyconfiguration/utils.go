@@ -44,6 +44,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.OpenIMServerSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("OpenIMServerStatus"):
 		return &apiv1alpha1.OpenIMServerStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ReceiverStatus"):
+		return &apiv1alpha1.ReceiverStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretReference"):
 		return &apiv1alpha1.SecretReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SyncTarget"):

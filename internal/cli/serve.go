@@ -78,17 +78,24 @@ func newServeCommand(version, name, short string, does roles) *cobra.Command {
 }
 
 // serve runs a process until the context ends.
-func serve(ctx context.Context, version string, does roles, o serveOptions) error {
-	if does.receiver {
-		if err := o.receiver.validate(); err != nil {
-			return err
-		}
-	}
+func serve(ctx context.Context, version string, does roles, o serveOptions) (err error) {
 	clientConfig, err := restConfig(o.kubeconfig)
 	if err != nil {
 		return err
 	}
 	clientConfig.UserAgent = "groupinfo-operator/" + version
+	var receiver *receiverProcess
+	if does.receiver {
+		if err := o.receiver.validate(); err != nil {
+			return err
+		}
+		if receiver, err = newReceiver(version, o.receiver); err != nil {
+			return fmt.Errorf("set up the receiver: %w", err)
+		}
+		// Only at the very end does nobody use the journal any more.
+		defer func() { err = errors.Join(err, receiver.close()) }()
+		clientConfig.Wrap(receiver.meter.Wrap)
+	}
 	scheme, err := newScheme()
 	if err != nil {
 		return err
@@ -128,8 +135,7 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) erro
 	if !does.receiver {
 		return mgr.Start(ctx)
 	}
-	receiver, err := newReceiver(ctx, mgr, verifiers, verifierSecret, o.receiver)
-	if err != nil {
+	if err := receiver.setUp(ctx, mgr, verifiers, verifierSecret); err != nil {
 		return fmt.Errorf("set up the receiver: %w", err)
 	}
 	return runBoth(ctx, mgr, receiver)
@@ -150,8 +156,7 @@ func runBoth(ctx context.Context, mgr manager.Manager, receiver *receiverProcess
 	err := receiver.run(receiving)
 	stopReceiver()
 	stopManager()
-	// Only now does nobody use the journal any more.
-	return errors.Join(err, <-managed, receiver.close())
+	return errors.Join(err, <-managed)
 }
 
 func newScheme() (*runtime.Scheme, error) {

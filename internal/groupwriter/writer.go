@@ -60,7 +60,7 @@ func (e *IdentityError) Error() string {
 
 // Writer merges states into GroupInfos. It is safe for concurrent use.
 type Writer struct {
-	// Client reads from the API server, not from a cache: a merge into an outdated object ends in a conflict.
+	// Client reads from the API server, not from a cache of all groups: they would take memory in every replica.
 	Client client.Client
 	// Clock learns the stamps that are met in objects, so that later changes come after them.
 	Clock *stamp.Clock
@@ -80,7 +80,7 @@ func (w *Writer) Write(ctx context.Context, namespace string, told merge.State, 
 	var result Result
 	var lost error
 	err := wait.ExponentialBackoffWithContext(ctx, conflictBackoff, func(ctx context.Context) (done bool, err error) {
-		result, err = w.try(ctx, key, told, slices.Contains(options, OnlyIfPresent))
+		result, err = w.try(ctx, key, told, slices.Contains(options, OnlyIfPresent), lost == nil)
 		if errors.As(err, new(*overtakenError)) {
 			lost = err
 			return false, nil
@@ -102,22 +102,52 @@ type overtakenError struct{ cause error }
 func (e *overtakenError) Error() string { return "others kept writing it: " + e.cause.Error() }
 func (e *overtakenError) Unwrap() error { return e.cause }
 
-// try reads, merges and writes once.
-func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State, onlyIfPresent bool) (Result, error) {
-	stored := &openimv1.GroupInfo{}
-	if err := w.Client.Get(ctx, key, stored); apierrors.IsNotFound(err) && onlyIfPresent {
-		return "", ErrAbsent
-	} else if apierrors.IsNotFound(err) {
+// recent lets the API server answer from its watch cache, which costs it half of what a read from etcd does. The object may
+// be outdated by some milliseconds: what is then written ends in a conflict.
+var recent = &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: "0"}}
+
+// try reads, merges and writes once. The first attempt is an optimistic one.
+func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State, onlyIfPresent, first bool) (Result, error) {
+	if first && told.Created() && !onlyIfPresent {
+		// Most likely nobody has told of the group before, and there is nothing to read.
 		return w.create(ctx, key, told)
+	}
+	var options []client.GetOption
+	if first {
+		options = append(options, recent)
+	}
+	stored := &openimv1.GroupInfo{}
+	err := w.Client.Get(ctx, key, stored, options...)
+	switch {
+	case apierrors.IsNotFound(err) && !onlyIfPresent:
+		return w.create(ctx, key, told)
+	case apierrors.IsNotFound(err):
+		err = ErrAbsent
+	case err == nil:
+		err = identify(key, stored, told)
+	}
+	if _, foreign := errors.AsType[*IdentityError](err); first && (foreign || errors.Is(err, ErrAbsent)) {
+		// A verdict that nothing can mend is not passed on an outdated object.
+		return "", &overtakenError{err}
 	} else if err != nil {
 		return "", err
 	}
-	if stored.Spec.GroupID != told.Spec.GroupID {
-		return "", &IdentityError{Object: key, Field: "groupID"}
+	return w.merge(ctx, key, stored, told)
+}
+
+// identify returns an IdentityError unless the object is the group's.
+func identify(key client.ObjectKey, stored *openimv1.GroupInfo, told merge.State) error {
+	switch {
+	case stored.Spec.GroupID != told.Spec.GroupID:
+		return &IdentityError{Object: key, Field: "groupID"}
+	case stored.Spec.ServerName != told.Spec.ServerName:
+		return &IdentityError{Object: key, Field: "serverName"}
 	}
-	if stored.Spec.ServerName != told.Spec.ServerName {
-		return "", &IdentityError{Object: key, Field: "serverName"}
-	}
+	return nil
+}
+
+// merge merges what was told into the object as it was read.
+func (w *Writer) merge(ctx context.Context, key client.ObjectKey, stored *openimv1.GroupInfo, told merge.State) (Result, error) {
 	state, err := stateOf(stored)
 	if err != nil {
 		logf.FromContext(ctx).Info("Stamps are unreadable: every field takes its next change", "groupInfo", key, "reason", err.Error())

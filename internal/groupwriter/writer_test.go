@@ -94,6 +94,40 @@ func (m *meddler) client() client.Client {
 	})
 }
 
+// counter notes the requests for objects.
+type counter struct{ requests []string }
+
+// reset returns what was requested since the last call.
+func (c *counter) reset() string {
+	defer func() { c.requests = nil }()
+	return strings.Join(c.requests, " ")
+}
+
+func (c *counter) client() client.Client {
+	direct, err := client.NewWithWatch(env.Config, client.Options{Scheme: env.Client.Scheme()})
+	Expect(err).NotTo(HaveOccurred())
+	return interceptor.NewClient(direct, interceptor.Funcs{
+		Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+			requested := &client.GetOptions{}
+			requested.ApplyOptions(opts)
+			verb := "get"
+			if requested.AsGetOptions().ResourceVersion == "0" {
+				verb = "get-recent"
+			}
+			c.requests = append(c.requests, verb)
+			return w.Get(ctx, key, object, opts...)
+		},
+		Create: func(ctx context.Context, w client.WithWatch, object client.Object, opts ...client.CreateOption) error {
+			c.requests = append(c.requests, "create")
+			return w.Create(ctx, object, opts...)
+		},
+		Patch: func(ctx context.Context, w client.WithWatch, object client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			c.requests = append(c.requests, "patch")
+			return w.Patch(ctx, object, patch, opts...)
+		},
+	})
+}
+
 // jsonBytes is the length of the text in JSON, without the quotes.
 func jsonBytes(text string) int {
 	encoded, err := json.Marshal(text)
@@ -225,6 +259,45 @@ var _ = Describe("Writer", func() {
 		Expect(w.Clock.Next(stamp.RankTold).HLC.Time()).To(BeTemporally("~", time.Now(), time.Minute))
 	})
 
+	It("takes no recent object's word for what nothing can mend", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		requests := &counter{}
+		w := newWriter(requests.client())
+		_, err := w.Write(ctx, namespace, told(1, "G002", named("A")), groupwriter.OnlyIfPresent)
+		Expect(err).To(MatchError(groupwriter.ErrAbsent))
+		Expect(requests.reset()).To(Equal("get-recent get"))
+
+		Expect(w.Write(ctx, namespace, told(1, "G002", named("A")))).To(Equal(groupwriter.Created))
+		Expect(requests.reset()).To(Equal("get-recent create"))
+		Eventually(ctx, func() (groupwriter.Result, error) {
+			return w.Write(ctx, namespace, told(1, "G002", named("A")))
+		}).Should(Equal(groupwriter.Unchanged))
+		requests.reset()
+		_, err = w.Write(ctx, namespace, told(2, "G002", func(s *openimv1.GroupInfoSpec) { s.ServerName = "other" }))
+		Expect(err).To(MatchError(ContainSubstring("spec.serverName differs")))
+		Expect(requests.reset()).To(Equal("get-recent get"))
+	})
+
+	It("creates at once what a creation tells of, and merges where an update came first", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		requests := &counter{}
+		w := newWriter(requests.client())
+		creation := func(groupID string) merge.State {
+			at := stamp.Stamp{Rank: stamp.RankCreate, HLC: 99, Replica: 1, Sequence: 99}
+			spec := openimv1.GroupInfoSpec{ServerName: "demo", GroupID: groupID, GroupName: new("created"), OwnerUserID: new("o")}
+			return merge.Change{Stamp: at, Command: "callbackAfterCreateGroupCommand", Received: time.Unix(99, 0), Spec: spec}.State()
+		}
+		Expect(w.Write(ctx, namespace, creation("new"))).To(Equal(groupwriter.Created))
+		Expect(requests.reset()).To(Equal("create"))
+
+		Expect(newWriter(env.Client).Write(ctx, namespace, told(1, "known", named("told")))).To(Equal(groupwriter.Created))
+		Expect(w.Write(ctx, namespace, creation("known"))).To(Equal(groupwriter.Patched))
+		Expect(requests.reset()).To(Equal("create get patch"))
+		object := get(ctx, namespace, "known")
+		Expect(object.Spec.GroupName).To(HaveValue(Equal("told")))
+		Expect(object.Spec.OwnerUserID).To(HaveValue(Equal("o")))
+	})
+
 	It("returns a group that a user deleted with its next change", func(ctx SpecContext) {
 		namespace, w := newNamespace(ctx), newWriter(env.Client)
 		Expect(w.Write(ctx, namespace, told(1, "G002", named("A")))).To(Equal(groupwriter.Created))
@@ -309,8 +382,9 @@ var _ = Describe("Writer", func() {
 					}
 				}
 				replicas.Go(func() {
+					w := newWriter(contested)
 					for _, d := range mine {
-						if _, err := newWriter(contested).Write(ctx, namespace, d); err != nil {
+						if _, err := w.Write(ctx, namespace, d); err != nil {
 							failures[r] = err
 						}
 					}

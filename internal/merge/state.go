@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
 )
 
 // MaxHistory is the number of history entries that are kept.
@@ -52,6 +53,16 @@ func (s *State) Join(other State) (advanced bool) {
 	history, learned := joinHistory(s.History, other.History)
 	s.History = history
 	return advanced || learned
+}
+
+// Created reports whether the creation of the group is among what the state holds.
+func (s *State) Created() bool {
+	for _, at := range s.Stamps {
+		if at.Rank == stamp.RankCreate {
+			return true
+		}
+	}
+	return false
 }
 
 // newestFirst orders history entries by the time in their stamps. The rank, which comes first in a stamp, decides which

@@ -2,6 +2,7 @@ package operator_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -73,6 +74,8 @@ type reply struct {
 	status                        int
 	ActionCode, ErrCode, NextCode *int
 	ErrMsg, ErrDlt                *string
+	// stamp is the accepted change's.
+	stamp string
 }
 
 // failed is what OpenIM's client takes for failure.
@@ -81,7 +84,27 @@ func (r reply) failed() bool { return *r.ActionCode == 0 && *r.NextCode == 1 }
 // post sends a callback as OpenIM does.
 func (o *openim) post(ctx context.Context, receiver *process, path string, body []byte) reply {
 	GinkgoHelper()
-	return o.send(ctx, receiver, http.MethodPost, path, "application/json; charset=utf-8", bytes.NewReader(body))
+	r := o.send(ctx, receiver, http.MethodPost, path, "application/json; charset=utf-8", bytes.NewReader(body))
+	if r.stamp != "" {
+		o.awaitApplied(ctx, body, r.stamp)
+	}
+	return r
+}
+
+// awaitApplied waits until the accepted callback is in its group's history: the reply waits for the journal alone.
+func (o *openim) awaitApplied(ctx context.Context, body []byte, stamp string) {
+	GinkgoHelper()
+	var names struct {
+		GroupID         string
+		GroupInfoForSet struct{ GroupID string }
+	}
+	Expect(json.Unmarshal(body, &names)).To(Succeed())
+	key := o.groupKey(cmp.Or(names.GroupID, names.GroupInfoForSet.GroupID))
+	Eventually(ctx, func() ([]openimv1.HistoryEntry, error) {
+		object := &openimv1.GroupInfo{}
+		err := env.Client.Get(ctx, key, object)
+		return object.History, client.IgnoreNotFound(err)
+	}).Should(ContainElement(HaveField("Stamp", stamp)))
 }
 
 func (o *openim) send(ctx context.Context, receiver *process, method, path, contentType string, body io.Reader) reply {
@@ -96,7 +119,7 @@ func (o *openim) send(ctx context.Context, receiver *process, method, path, cont
 	answer, err := io.ReadAll(response.Body)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(response.Header.Get("Content-Type")).To(Equal("application/json; charset=utf-8"))
-	r := reply{status: response.StatusCode}
+	r := reply{status: response.StatusCode, stamp: response.Header.Get("Groupinfo-Stamp")}
 	Expect(json.Unmarshal(answer, &r)).To(Succeed(), "%s", answer)
 	for what, member := range map[string]any{"actionCode": r.ActionCode, "errCode": r.ErrCode, "nextCode": r.NextCode, "errMsg": r.ErrMsg, "errDlt": r.ErrDlt} {
 		Expect(member).NotTo(BeNil(), "the reply has no %s: %s", what, answer)

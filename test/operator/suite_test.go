@@ -57,9 +57,9 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(env.Client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}})).To(Succeed())
 	kubectl(ctx, "apply", "--server-side", "--kustomize", "config/rbac")
 
-	controller = start("controller", controllerUser)
-	for range 3 {
-		receivers = append(receivers, start("receiver", receiverUser))
+	controller = start("controller", "controller", controllerUser)
+	for i := range 3 {
+		receivers = append(receivers, start("receiver", fmt.Sprintf("receiver-%d", i), receiverUser))
 	}
 	for _, p := range append(receivers, controller) {
 		p.awaitReady(ctx)
@@ -70,23 +70,25 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 type process struct {
 	session *gexec.Session
 	args    []string
+	// name is a receiver's, in the status of OpenIMServers, and journal its directory.
+	name, journal string
 	// callbacks, probes and metrics are the base URLs of its listeners.
 	callbacks, probes, metrics string
 }
 
 // start runs the operator with the permissions of the user. It is ended after the suite.
-func start(role, user string) *process {
+func start(role, name, user string) *process {
 	GinkgoHelper()
 	kubeconfig, err := env.Kubeconfig(user)
 	Expect(err).NotTo(HaveOccurred())
-	p := &process{probes: freeAddress(), metrics: freeAddress()}
+	p := &process{name: name, probes: freeAddress(), metrics: freeAddress()}
 	p.args = []string{
 		role, "--kubeconfig", kubeconfig,
 		"--health-probe-bind-address", p.probes, "--metrics-bind-address", p.metrics, "--zap-devel", "--zap-log-level=debug",
 	}
 	if role != "controller" {
-		p.callbacks = freeAddress()
-		p.args = append(p.args, "--callback-bind-address", p.callbacks)
+		p.callbacks, p.journal = freeAddress(), filepath.Join(GinkgoT().TempDir(), "journal")
+		p.args = append(p.args, "--callback-bind-address", p.callbacks, "--drain=1s", "--journal-dir", p.journal, "--name", p.name)
 	}
 	p.session = launch(p.args...)
 	DeferCleanup(func(ctx SpecContext) { p.stop(ctx) })

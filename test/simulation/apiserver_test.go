@@ -32,6 +32,15 @@ type apiServer struct {
 	objects map[string]*object
 	// revisions outlive their objects: an object that returns never has a version that its predecessor had.
 	revisions map[string]int
+	// versions are all that was ever to be read of an object, the last one last.
+	versions map[string][]version
+}
+
+// version is what there is to be read of an object from a moment on; nothing, if it was deleted then.
+type version struct {
+	at     time.Time
+	of     *object
+	stored *openimv1.GroupInfo
 }
 
 // object is one life of a GroupInfo, from its creation to its deletion.
@@ -59,14 +68,19 @@ func batchOf(ctx context.Context) *batch {
 	return b
 }
 
-func (s *apiServer) get(name string) (*object, *openimv1.GroupInfo, error) {
+// get reads an object as it was a while ago.
+func (s *apiServer) get(name string, ago time.Duration) (*object, *openimv1.GroupInfo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o, found := s.objects[name]
-	if !found {
+	versions := s.versions[name]
+	at := len(versions) - 1
+	for then := time.Now().Add(-ago); at >= 0 && versions[at].at.After(then); at-- {
+		s.count("versions that a read missed")
+	}
+	if at < 0 || versions[at].of == nil {
 		return nil, nil, apierrors.NewNotFound(groupInfos, name)
 	}
-	return o, o.stored, nil
+	return versions[at].of, versions[at].stored, nil
 }
 
 func (s *apiServer) create(name string, body []byte, b *batch) (*object, *openimv1.GroupInfo, error) {
@@ -141,6 +155,7 @@ func (s *apiServer) store(name string, o *object, body []byte, b *batch) error {
 	}
 	// Both come from JSON, so nothing is shared with whoever sent it; readers get copies.
 	o.raw, o.stored = raw, next
+	s.versions[name] = append(s.versions[name], version{time.Now(), o, next})
 	o.writes++
 	s.count("writes")
 	o.hold(b)
@@ -168,6 +183,7 @@ func (s *apiServer) delete(name string) {
 	defer s.mu.Unlock()
 	if o, found := s.objects[name]; found {
 		delete(s.objects, name)
+		s.versions[name] = append(s.versions[name], version{at: time.Now()})
 		s.count("objects deleted")
 		s.check(name, o)
 	}
@@ -187,9 +203,15 @@ type connection struct {
 	from *incarnation
 }
 
-func (c connection) Get(ctx context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+func (c connection) Get(ctx context.Context, key client.ObjectKey, into client.Object, options ...client.GetOption) error {
+	requested := (&client.GetOptions{}).ApplyOptions(options).AsGetOptions()
 	return c.exchange(ctx, "get", key.Name, into, func() (*object, *openimv1.GroupInfo, error) {
-		return c.from.server.get(key.Name)
+		ago := time.Duration(0)
+		if requested.ResourceVersion == "0" {
+			// Any version will do, and the watch cache of some API server answers.
+			ago = c.from.lag(key.Name)
+		}
+		return c.from.server.get(key.Name, ago)
 	})
 }
 
@@ -343,6 +365,12 @@ func (w *world) fateOf(r *rand.Rand, replica int, verb string) fate {
 		return conflicting
 	}
 	return served
+}
+
+// lag is how far behind a watch cache is.
+func (i *incarnation) lag(name string) time.Duration {
+	r := keyed(i.seed, "lag", i.replica.index, i.number, name, time.Since(i.start))
+	return anywhere(r, pick(r, time.Millisecond, 50*time.Millisecond, 2*time.Second))
 }
 
 // slowest is the most that a request takes in one direction.

@@ -126,7 +126,12 @@ func (j *openJournal) Append(namespace string, told merge.Change) (journal.Entry
 	r := keyed(j.seed, "append", j.of, j.by.number, entry.Sequence)
 	breaks := r.Float64() < j.breaking && time.Since(j.start) < j.end
 	reached := r.IntN(2) == 0
-	crashed := j.by.wait(j.by.ctx, anywhere(r, j.fsync))
+	takes := anywhere(r, j.fsync)
+	if r.Float64() < j.stuck && time.Since(j.start) < j.end {
+		j.count("appends that the disk held up")
+		takes = anywhere(r, 6*time.Second)
+	}
+	crashed := j.by.wait(j.by.ctx, takes)
 
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -147,6 +152,7 @@ func (j *openJournal) Append(namespace string, told merge.Change) (journal.Entry
 	}
 	j.sync()
 	j.keep(entry, data)
+	j.changeOf(entry).committed.Store(time.Now().UnixNano())
 	return entry, nil
 }
 

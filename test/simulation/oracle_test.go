@@ -34,6 +34,8 @@ type change struct {
 	// acknowledged: OpenIM was told so. durable: a journal holds or held it. overflowed: it was written before the reply
 	// instead. written: an object holds or held it. buried: it is a dead letter.
 	acknowledged, durable, overflowed, written, buried atomic.Bool
+	// committed is when the journal said so, in nanoseconds.
+	committed atomic.Int64
 }
 
 // newest returns when the newest change of the batch was received.

@@ -49,9 +49,10 @@ type plan struct {
 
 	// fsync is the most that a commit usually takes.
 	fsync time.Duration
-	// room is how many entries fit into a journal, and breaking the share of appends with which the disk fails.
-	room     int
-	breaking float64
+	// room is how many entries fit into a journal, and breaking and stuck are the shares of appends with which the disk fails
+	// and which it holds up for seconds.
+	room            int
+	breaking, stuck float64
 	// skews are what the clocks are off at the start, and poisoned tells that some changes are refused for good.
 	skews    [replicas]time.Duration
 	poisoned bool
@@ -125,6 +126,7 @@ func newPlan(seed uint64) *plan {
 		fsync:       pick(r, time.Millisecond, 20*time.Millisecond, 500*time.Millisecond),
 		room:        pick(r, 1<<20, 1<<20, 1<<20, 3),
 		breaking:    pick(r, 0, 0, 0.05),
+		stuck:       pick(r, 0, 0, 0.05),
 		poisoned:    r.IntN(6) == 0,
 		end:         horizon,
 	}

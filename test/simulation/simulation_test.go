@@ -80,7 +80,7 @@ func simulate(t *testing.T, seed uint64, trace func(string)) (r result) {
 
 // run lets everything happen, and judges what is left.
 func (w *world) run() {
-	w.server = &apiServer{world: w, objects: map[string]*object{}, revisions: map[string]int{}}
+	w.server = &apiServer{world: w, objects: map[string]*object{}, revisions: map[string]int{}, versions: map[string][]version{}}
 	for i := range replicas {
 		d := &disk{world: w, of: i, waiting: map[uint64][]byte{}, buried: map[uint64][]byte{}}
 		w.replicas = append(w.replicas, &replica{world: w, index: i, disk: d, skew: w.skews[i]})

@@ -1,6 +1,7 @@
 package applier
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -27,6 +28,9 @@ const (
 
 	// writeTimeout bounds one write, conflicts included.
 	writeTimeout = 30 * time.Second
+
+	// complaints is the least time between two lines in the log about writes that fail for the same reason.
+	complaints = time.Minute
 
 	// firstBackoff and maxBackoff bound the wait after a failed write; it doubles with every failure in a row.
 	firstBackoff = 200 * time.Millisecond
@@ -72,10 +76,14 @@ type Applier struct {
 
 	mu     sync.Mutex
 	groups map[groupKey]*group
+	// complained is when a failure for a reason was logged last.
+	complained map[string]time.Time
 	// ready are the groups whose turn it is, first come first served.
 	ready []*group
 	// wake has room for one token per worker.
 	wake chan struct{}
+	// settled is closed when nothing waits any more; nil while nobody asks.
+	settled chan struct{}
 }
 
 type groupKey struct{ namespace, server, groupID string }
@@ -89,6 +97,8 @@ type group struct {
 	// busy: a write is in flight, a turn is scheduled, or it is the group's turn.
 	busy     bool
 	failures int
+	// reason is why the last write failed, or empty.
+	reason string
 }
 
 // New returns an applier. It applies nothing before Start.
@@ -100,7 +110,9 @@ func New(options Options) *Applier {
 		log:     options.Log,
 		jitter:  options.Jitter,
 		groups:  map[groupKey]*group{},
-		wake:    make(chan struct{}, maxInFlight),
+
+		complained: map[string]time.Time{},
+		wake:       make(chan struct{}, maxInFlight),
 	}
 	if a.jitter == nil {
 		//nolint:gosec // jitter is no secret
@@ -177,8 +189,7 @@ func (a *Applier) next(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	left, wait := a.apply(ctx, entries)
-	a.finish(g, left, wait)
+	a.finish(g, a.apply(ctx, entries))
 	return true
 }
 
@@ -194,17 +205,27 @@ func (a *Applier) take() (*group, []journal.Entry) {
 	return g, g.writing
 }
 
+// leftover is what a write could not bring into the API server.
+type leftover struct {
+	entries []journal.Entry
+	// wait is how long the API server asked to wait.
+	wait time.Duration
+	// reason is one of the openimv1.Pending… reasons.
+	reason string
+}
+
 // finish notes what is left of a group's entries and when its next turn may come.
-func (a *Applier) finish(g *group, left []journal.Entry, wait time.Duration) {
+func (a *Applier) finish(g *group, left leftover) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	g.waiting, g.writing = append(left, g.waiting...), nil
-	if len(left) > 0 {
+	g.waiting, g.writing = append(left.entries, g.waiting...), nil
+	g.reason = left.reason
+	wait := spacing
+	if len(left.entries) > 0 {
 		g.failures++
-		wait = max(wait, a.backoff(g.failures))
+		wait = max(left.wait, a.backoff(g.failures))
 	} else {
 		g.failures = 0
-		wait = spacing
 	}
 	time.AfterFunc(wait, func() { a.turn(g) })
 }
@@ -215,9 +236,33 @@ func (a *Applier) turn(g *group) {
 	defer a.mu.Unlock()
 	if len(g.waiting) == 0 {
 		delete(a.groups, g.key)
+		if len(a.groups) == 0 && a.settled != nil {
+			close(a.settled)
+			a.settled = nil
+		}
 		return
 	}
 	a.enqueue(g)
+}
+
+// Settle waits until everything is applied, and reports false if the context ends before.
+func (a *Applier) Settle(ctx context.Context) bool {
+	a.mu.Lock()
+	if len(a.groups) == 0 {
+		a.mu.Unlock()
+		return true
+	}
+	if a.settled == nil {
+		a.settled = make(chan struct{})
+	}
+	settled := a.settled
+	a.mu.Unlock()
+	select {
+	case <-settled:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // backoff is how long to wait after so many failures in a row, with jitter: many groups fail at the same moment.
@@ -226,18 +271,19 @@ func (a *Applier) backoff(failures int) time.Duration {
 	return full/2 + a.jitter(full/2)
 }
 
-// apply writes the entries in one write, and returns those that must be tried again and how long to wait at least.
-func (a *Applier) apply(ctx context.Context, entries []journal.Entry) (left []journal.Entry, wait time.Duration) {
+// apply writes the entries in one write, and returns those that must be tried again.
+func (a *Applier) apply(ctx context.Context, entries []journal.Entry) (left leftover) {
 	err := a.write(ctx, entries)
 	verdict := judge(err)
 	_, foreign := errors.AsType[*groupwriter.IdentityError](err)
 	if verdict == impossible && len(entries) > 1 && !foreign {
 		// One bad change must not take the good ones along; an object of another group refuses them all.
 		for _, entry := range entries {
-			again, w := a.apply(ctx, []journal.Entry{entry})
-			left, wait = append(left, again...), max(wait, w)
+			again := a.apply(ctx, []journal.Entry{entry})
+			left.entries = append(left.entries, again.entries...)
+			left.wait, left.reason = max(left.wait, again.wait), cmp.Or(again.reason, left.reason)
 		}
-		return left, wait
+		return left
 	}
 	sequences := make([]uint64, 0, len(entries))
 	for _, entry := range entries {
@@ -257,11 +303,31 @@ func (a *Applier) apply(ctx context.Context, entries []journal.Entry) (left []jo
 			a.log.Error(err, "Dead letter stays in the journal")
 		}
 	case passing:
-		a.metrics.retried.Inc()
-		a.log.V(1).Info("Write failed; trying again", "namespace", entries[0].Namespace, "reason", err.Error())
-		return entries, retryAfter(err)
+		left = leftover{entries: entries, wait: RetryAfter(err), reason: reasonOf(err)}
+		a.metrics.retried.WithLabelValues(left.reason).Inc()
+		a.complain(ctx, left.reason, err)
 	}
-	return nil, 0
+	return left
+}
+
+// complain logs that writes fail and why, at most once in complaints for each reason: in an outage every group fails.
+func (a *Applier) complain(ctx context.Context, reason string, err error) {
+	if ctx.Err() != nil {
+		// It is we who end.
+		return
+	}
+	a.mu.Lock()
+	last, before := a.complained[reason]
+	now := a.now()
+	due := !before || now.Sub(last) >= complaints
+	if due {
+		a.complained[reason] = now
+	}
+	waiting := len(a.groups)
+	a.mu.Unlock()
+	if due {
+		a.log.Info("Writes to the API server fail; the changes stay in the journal and are tried again", "reason", reason, "groups", waiting, "error", err.Error())
+	}
 }
 
 // write merges the entries and writes the result.
@@ -296,16 +362,35 @@ func (a *Applier) write(ctx context.Context, entries []journal.Entry) error {
 	return err
 }
 
-// Oldest returns the time of receipt of the oldest change that waits or is in flight, and false if there is none.
-func (a *Applier) Oldest() (time.Time, bool) {
+// Backlog is what waits for one OpenIMServer's groups.
+type Backlog struct {
+	// Oldest is when the oldest change was received that is not in the API server.
+	Oldest time.Time
+	// Reason is one of the openimv1.Pending… reasons: why that change could not be written. It is empty if no attempt failed.
+	Reason string
+}
+
+// Backlogs returns what waits or is in flight, by OpenIMServer. It looks at everything that waits.
+func (a *Applier) Backlogs() map[journal.Tenant]Backlog {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var oldest time.Time
+	backlogs := map[journal.Tenant]Backlog{}
 	for _, g := range a.groups {
+		tenant := journal.Tenant{Namespace: g.key.namespace, Server: g.key.server}
 		for _, entry := range slices.Concat(g.writing, g.waiting) {
-			if oldest.IsZero() || entry.Change.Received.Before(oldest) {
-				oldest = entry.Change.Received
+			if known, found := backlogs[tenant]; !found || entry.Change.Received.Before(known.Oldest) {
+				backlogs[tenant] = Backlog{Oldest: entry.Change.Received, Reason: g.reason}
 			}
+		}
+	}
+	return backlogs
+}
+
+// Oldest returns the time of receipt of the oldest change that waits or is in flight, and false if there is none.
+func (a *Applier) Oldest() (oldest time.Time, found bool) {
+	for _, backlog := range a.Backlogs() {
+		if oldest.IsZero() || backlog.Oldest.Before(oldest) {
+			oldest = backlog.Oldest
 		}
 	}
 	return oldest, !oldest.IsZero()

@@ -288,6 +288,48 @@ func TestOldestCountsWhatIsInFlight(t *testing.T) {
 	})
 }
 
+func TestBacklogsTellWhoWaitsSinceWhenAndWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.server.fail = func(told merge.State) error {
+			if told.Spec.GroupID == "barred" {
+				return apierrors.NewForbidden(schema.GroupResource{}, "g", errors.New("quota"))
+			}
+			return nil
+		}
+		first := f.tell("barred", "a")
+		f.tell("fine", "a")
+		pass(time.Second)
+		f.tell("barred", "b")
+		pass(time.Second)
+		want := map[journal.Tenant]Backlog{{Namespace: "chat", Server: "demo"}: {Oldest: first.Change.Received, Reason: openimv1.PendingForbidden}}
+		if diff := cmp.Diff(want, f.Backlogs()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestSettleWaitsForEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.server.latency = time.Second
+		if !f.Settle(t.Context()) {
+			t.Error("nothing waits, and it does not settle")
+		}
+		f.tell("g1", "a")
+		f.tell("g2", "a")
+		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if f.Settle(impatient) {
+			t.Error("settled with two writes in flight")
+		}
+		f.tell("g1", "b")
+		if !f.Settle(t.Context()) || f.rest().waiting > 0 || f.name("g1") != "b" {
+			t.Errorf("settled with %d entries waiting", f.rest().waiting)
+		}
+	})
+}
+
 func TestPoisonIsPutAsideAlone(t *testing.T) {
 	invalid := apierrors.NewInvalid(schema.GroupKind{Kind: "GroupInfo"}, "g", nil)
 	synctest.Test(t, func(t *testing.T) {
@@ -436,6 +478,31 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := judge(tc.err); got != tc.want {
 				t.Errorf("judge is %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestReasonOf(t *testing.T) {
+	groups := schema.GroupResource{Group: "openim.io", Resource: "groupinfos"}
+	for name, tc := range map[string]struct {
+		err  error
+		want string
+	}{
+		"network":                  {errors.New("connection refused"), openimv1.PendingUnreachable},
+		"the time for it is over":  {fmt.Errorf("write: %w", context.DeadlineExceeded), openimv1.PendingTimeout},
+		"504":                      {apierrors.NewTimeoutError("x", 1), openimv1.PendingTimeout},
+		"401":                      {apierrors.NewUnauthorized("x"), openimv1.PendingUnauthorized},
+		"403":                      {fmt.Errorf("write: %w", apierrors.NewForbidden(groups, "g", errors.New("x"))), openimv1.PendingForbidden},
+		"429":                      {apierrors.NewTooManyRequests("x", 1), openimv1.PendingThrottled},
+		"409":                      {apierrors.NewConflict(groups, "g", errors.New("x")), openimv1.PendingConflict},
+		"the CRD is not installed": {apierrors.NewNotFound(groups, ""), openimv1.PendingNotInstalled},
+		"500":                      {apierrors.NewInternalError(errors.New("x")), openimv1.PendingServerError},
+		"what nobody thought of":   {&apierrors.StatusError{ErrStatus: metav1.Status{Code: 418}}, openimv1.PendingOther},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := reasonOf(tc.err); got != tc.want {
+				t.Errorf("reason is %s, want %s", got, tc.want)
 			}
 		})
 	}

@@ -6,7 +6,7 @@ import (
 
 type metrics struct {
 	applied  prometheus.Counter
-	retried  prometheus.Counter
+	retried  *prometheus.CounterVec
 	buried   prometheus.Counter
 	duration prometheus.Histogram
 }
@@ -17,10 +17,10 @@ func newMetrics(registry prometheus.Registerer, a *Applier) *metrics {
 			Name: "groupinfo_operator_changes_applied_total",
 			Help: "Changes that were brought into the API server.",
 		}),
-		retried: prometheus.NewCounter(prometheus.CounterOpts{
+		retried: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "groupinfo_operator_write_retries_total",
-			Help: "Writes to the API server that failed and are tried again.",
-		}),
+			Help: "Writes to the API server that failed and are tried again, by why.",
+		}, []string{"reason"}),
 		buried: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "groupinfo_operator_dead_letters_total",
 			Help: "Changes that were put aside because the API server will never take them.",

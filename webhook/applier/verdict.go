@@ -1,11 +1,13 @@
 package applier
 
 import (
+	"context"
 	"errors"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/groupwriter"
 	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
 )
@@ -48,8 +50,35 @@ func namespaceGone(err error) bool {
 		status.Status().Details != nil && status.Status().Details.Kind == "namespaces"
 }
 
-// retryAfter is how long the API server asked to wait.
-func retryAfter(err error) time.Duration {
+// reasonOf says in a word why a write failed that will be tried again.
+func reasonOf(err error) string {
+	var status apierrors.APIStatus
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
+		return openimv1.PendingTimeout
+	case !errors.As(err, &status):
+		return openimv1.PendingUnreachable
+	case apierrors.IsUnauthorized(err):
+		return openimv1.PendingUnauthorized
+	case apierrors.IsForbidden(err):
+		return openimv1.PendingForbidden
+	case apierrors.IsTooManyRequests(err):
+		return openimv1.PendingThrottled
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+		return openimv1.PendingConflict
+	case apierrors.IsNotFound(err):
+		return openimv1.PendingNotInstalled
+	case status.Status().Code >= 500:
+		return openimv1.PendingServerError
+	}
+	return openimv1.PendingOther
+}
+
+// Final reports whether no later attempt to write can succeed where this error came from one.
+func Final(err error) bool { return judge(err) == impossible }
+
+// RetryAfter is how long the API server asked to wait, or 0.
+func RetryAfter(err error) time.Duration {
 	seconds, _ := apierrors.SuggestsClientDelay(err)
 	return time.Duration(seconds) * time.Second
 }

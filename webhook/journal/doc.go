@@ -5,6 +5,10 @@
 // which need not be durable: an entry that returns after a crash is applied again, and merging it twice changes nothing.
 // What can never be applied is buried: kept aside, visible, and out of everybody's way.
 //
+// Room on the disk is reserved for the storage engine, so that a full disk stops changes from being taken and nothing else
+// (space.go). Damaged files are put aside, and what can be read of them is taken over (quarantine.go, salvage.go). What one
+// namespace holds, dead letters included, leaves room for the others (tally.go).
+//
 // One process at a time has a journal open. Its identity, which every stamp made beside it carries, and the highest time
 // that was ever stamped are kept in it too, so that the stamps of a restarted receiver come after its earlier ones even if
 // the wall clock went back.

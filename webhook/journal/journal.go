@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,9 @@ import (
 	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
 )
 
+// errNotExist is what a file system says of a file that is not there.
+var errNotExist = fs.ErrNotExist
+
 // format is the version of the layout below. A journal of another one is not opened.
 const format = 1
 
@@ -27,11 +31,12 @@ var (
 	replicaKey  = []byte("meta/replica")
 	clockKey    = []byte("meta/clock")
 	snapshotKey = []byte("meta/snapshot")
+	offsetKey   = []byte("meta/offset")
 	entryPrefix = []byte("entry/")
 	deadPrefix  = []byte("dead/")
 )
 
-// ErrFull means that the entries waiting to be applied have reached the journal's bound.
+// ErrFull means that the disk has no room for an entry, or that its namespace holds its share of the journal.
 var ErrFull = errors.New("the journal is full")
 
 // ErrUnreadable means that an entry is there and cannot be understood.
@@ -53,63 +58,175 @@ type Options struct {
 	FS vfs.FS
 	// ReadExisting fails where there is no journal yet, instead of creating one.
 	ReadExisting bool
-	// MaxBytes bounds the entries that wait to be applied. The files take up to about twice as much.
+	// MaxBytes bounds the entries, dead letters included. The files take up to about twice as much.
 	MaxBytes int64
+	// ReserveBytes are kept free on the disk for the storage engine, and half of them more below which no changes are
+	// taken; 0 for none. Where ReadExisting finds a reserve, that one is kept.
+	ReserveBytes int64
 	// Registry gets the metrics; nil for none.
 	Registry prometheus.Registerer
 	// Log gets what the storage engine has to say.
 	Log logr.Logger
-	// Fatal is told when the storage engine cannot go on; calls in progress never return then, and the process must end.
+	// Fatal is told when the journal cannot go on; calls in progress may never return then, and the process must end. What
+	// can be read is read by the next Open.
 	Fatal func(error)
+	// Now is the time; nil for time.Now.
+	Now func() time.Time
 }
 
 // Journal is an open journal. It is safe for concurrent use.
 type Journal struct {
-	db       *pebble.DB
-	replica  uint64
+	dir     string
+	options Options
+	space   *space
+	lock    *pebble.Lock
+	db      *pebble.DB
+	replica uint64
+	// failed gets the first failure while the journal is opened; later ones go to Options.Fatal.
+	failed chan error
+	opened atomic.Bool
+
+	commits prometheus.Histogram
+	broken  atomic.Pointer[BrokenError]
+
+	reclaiming reclaimer
+
 	maxBytes int64
-
-	commits  prometheus.Histogram
-	sequence atomic.Uint64
-	broken   atomic.Pointer[BrokenError]
-
-	mu sync.Mutex
-	// sizes are the bytes of each waiting entry, and bytes is their sum.
-	sizes map[uint64]int64
-	bytes int64
+	mu       sync.Mutex
+	sequence uint64
+	tallies  tallies
 	// clock is the highest time stamped in any entry, removed ones included.
 	clock stamp.HLC
 }
 
-// Open opens or creates the journal in the directory, and fails if another process has it open.
+// Open opens or creates the journal in the directory, and reads every entry of it. It fails if another process has it open,
+// if another version wrote it, and if the disk does not let it. If the journal is damaged, its files are put aside in a
+// directory quarantine-<time> inside, and a new one starts with everything that can still be read.
+//
+// After a BrokenError the process must end.
 func Open(dir string, options Options) (*Journal, error) {
-	fs := options.FS
-	if fs == nil {
-		fs = vfs.Default
+	if options.FS == nil {
+		options.FS = vfs.Default
 	}
-	j := &Journal{maxBytes: options.MaxBytes, sizes: map[uint64]int64{}}
-	fatal := func(err error) {
-		// The engine holds whoever waits for it then; those who come later are told.
-		err = j.fail(err)
-		options.Fatal(err)
+	if options.Now == nil {
+		options.Now = time.Now
 	}
-	db, err := pebble.Open(dir, &pebble.Options{
-		FS:                 fs,
-		ErrorIfNotExists:   options.ReadExisting,
-		FormatMajorVersion: pebble.FormatNewest,
-		Logger:             engineLogger{options.Log, fatal},
-		// Entries live for milliseconds: a small table is flushed rarely and keeps the disk small.
-		MemTableSize: 16 << 20,
-	})
-	if err != nil {
+	j := &Journal{
+		dir: dir, options: options, maxBytes: options.MaxBytes, tallies: newTallies(), failed: make(chan error, 1),
+		space: newSpace(options.FS, dir, options.ReserveBytes, options.Now, options.Log),
+	}
+	j.space.exhausted = func(err error) {
+		_ = j.fail(fmt.Errorf("there is no room on the disk, and no reserve is left; make some room: %w", err))
+	}
+	if err := j.lockDirectory(); err != nil {
 		return nil, fmt.Errorf("open the journal in %s: %w", dir, err)
 	}
-	j.db = db
-	j.commits = newMetrics(options.Registry, j)
-	if err := errors.Join(j.identify(), j.take()); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the journal in %s: %w", dir, err), db.Close())
+	loaded := make(chan error, 1)
+	// The engine holds whoever calls it when it cannot go on, and so would hold this.
+	go func() { loaded <- j.load() }()
+	var err error
+	select {
+	case err = <-loaded:
+	case err = <-j.failed:
 	}
+	if err != nil {
+		if j.broken.Load() == nil {
+			err = errors.Join(err, j.close())
+		}
+		return nil, fmt.Errorf("open the journal in %s: %w", dir, err)
+	}
+	j.opened.Store(true)
+	j.space.settle()
+	j.commits = newMetrics(options.Registry, j)
 	return j, nil
+}
+
+// lockDirectory makes sure that nobody else has the journal, and creates the directory.
+func (j *Journal) lockDirectory() (err error) {
+	if j.options.ReadExisting {
+		if _, err := j.options.FS.Stat(j.dir); err != nil {
+			return err
+		}
+	} else if err := makeDirectory(j.options.FS, j.dir); err != nil {
+		return err
+	}
+	j.lock, err = pebble.LockDirectory(j.dir, j.options.FS)
+	return err
+}
+
+// makeDirectory makes a directory and those above it durable.
+func makeDirectory(fs vfs.FS, dir string) error {
+	if _, err := fs.Stat(dir); !errors.Is(err, errNotExist) {
+		return err
+	}
+	parent := fs.PathDir(dir)
+	if parent != dir {
+		if err := makeDirectory(fs, parent); err != nil {
+			return err
+		}
+	}
+	// What users wrote is for nobody else on the node.
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDirectory(fs, parent)
+}
+
+func syncDirectory(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// load opens the engine and takes stock, and starts a new journal with what can be read if this one is damaged.
+func (j *Journal) load() error {
+	if err := j.space.prepare(j.options.ReadExisting); err != nil {
+		return err
+	}
+	damage := j.take()
+	if damage != nil && !damaged(damage) {
+		return damage
+	}
+	if damage != nil {
+		if err := j.quarantine(); err != nil {
+			return errors.Join(damage, err)
+		}
+		if err := j.take(); err != nil {
+			return errors.Join(damage, err)
+		}
+	}
+	// Also what an earlier start did not come to: it is removed from there only when it is safe here.
+	salvaged, err := j.salvage(damage)
+	if err != nil || !salvaged {
+		return err
+	}
+	return j.count()
+}
+
+// take opens the engine, identifies the journal and counts what is there.
+func (j *Journal) take() (err error) {
+	behind, err := inspect(j.options.FS, j.dir, j.options.ReadExisting)
+	if err != nil {
+		return err
+	}
+	if j.db, err = j.openEngine(); err != nil {
+		return err
+	}
+	if err = j.identify(); err == nil {
+		err = j.count()
+	}
+	if err == nil {
+		err = j.catchUp(behind)
+	}
+	if err != nil {
+		// The first error says what is wrong, and a failed Close may be no more than its echo.
+		_ = j.db.Close()
+		j.db = nil
+		return err
+	}
+	return nil
 }
 
 // identify reads the journal's format and identity, and writes them into a new one.
@@ -119,43 +236,59 @@ func (j *Journal) identify() error {
 	case err != nil:
 		return err
 	case found && version != format:
-		return fmt.Errorf("its format is %d and this version reads %d: run the version that wrote it", version, format)
+		return &formatError{version}
 	case found:
 		if j.replica, found, err = j.number(replicaKey); err == nil && !found {
-			err = errors.New("it has no identity: files are missing")
+			err = errors.New("the journal has no identity")
 		}
 		return err
 	}
+	if empty, err := j.empty(); err != nil || !empty {
+		return errors.Join(err, errors.New("the journal has no format"))
+	}
+	return j.initialize(0)
+}
+
+// initialize gives the journal a format, and a new identity.
+func (j *Journal) initialize(clock stamp.HLC) error {
 	var random [8]byte
 	// crypto/rand never fails.
 	_, _ = rand.Read(random[:])
-	j.replica = binary.BigEndian.Uint64(random[:])
 	batch := j.db.NewBatch()
 	defer batch.Close()
-	return errors.Join(
+	err := errors.Join(
 		batch.Set(formatKey, encodeNumber(format), nil),
 		batch.Set(replicaKey, random[:], nil),
+		batch.Set(clockKey, encodeNumber(uint64(clock)), nil),
 		batch.Commit(pebble.Sync),
 	)
+	j.replica = binary.BigEndian.Uint64(random[:])
+	return err
 }
 
-// take counts what is there: the waiting entries and the highest time stamped.
-func (j *Journal) take() error {
+// count reads everything that is there, so that damage shows now, and counts it.
+func (j *Journal) count() error {
 	highest, _, err := j.number(clockKey)
 	if err != nil {
 		return err
 	}
-	j.clock = stamp.HLC(highest)
+	_, snapshotErr := j.Snapshot()
+	_, offsetErr := j.Offset()
+	if err := errors.Join(snapshotErr, offsetErr); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.clock, j.tallies = stamp.HLC(highest), newTallies()
 	for _, prefix := range [][]byte{entryPrefix, deadPrefix} {
 		err := j.scan(prefix, func(sequence uint64, data []byte) error {
-			j.sequence.Store(max(j.sequence.Load(), sequence))
+			j.sequence = max(j.sequence, sequence)
+			var tenant Tenant
 			if entry, err := decode(sequence, data); err == nil {
 				j.clock = max(j.clock, entry.Change.Stamp.HLC)
+				tenant = Tenant{entry.Namespace, entry.Change.Spec.ServerName}
 			}
-			if prefix[0] == entryPrefix[0] {
-				j.sizes[sequence] = int64(len(data))
-				j.bytes += int64(len(data))
-			}
+			j.tallies.add(sequence, tenant, int64(len(data)), prefix[0] == deadPrefix[0])
 			return nil
 		})
 		if err != nil {
@@ -176,7 +309,7 @@ func (j *Journal) HighestTime() stamp.HLC {
 }
 
 // Append makes the change durable and returns its entry. The change is on the disk when it returns nil, and may or may
-// not be when it returns a BrokenError.
+// not be when it returns a BrokenError. After ErrFull it is not, and another change may be taken.
 func (j *Journal) Append(namespace string, change merge.Change) (Entry, error) {
 	if broken := j.broken.Load(); broken != nil {
 		return Entry{}, broken
@@ -185,8 +318,11 @@ func (j *Journal) Append(namespace string, change merge.Change) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	sequence := j.sequence.Add(1)
-	if !j.reserve(sequence, int64(len(data)), change.Stamp.HLC) {
+	if j.space.isFull(int64(len(data))) {
+		return Entry{}, ErrFull
+	}
+	sequence, admitted := j.admit(Tenant{namespace, change.Spec.ServerName}, int64(len(data)), change.Stamp.HLC)
+	if !admitted {
 		return Entry{}, ErrFull
 	}
 	started := time.Now()
@@ -197,43 +333,21 @@ func (j *Journal) Append(namespace string, change merge.Change) (Entry, error) {
 	return Entry{Sequence: sequence, Namespace: namespace, Change: change}, nil
 }
 
-// reserve counts an entry in, unless the journal is full.
-func (j *Journal) reserve(sequence uint64, size int64, at stamp.HLC) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.bytes+size > j.maxBytes {
-		return false
-	}
-	j.sizes[sequence] = size
-	j.bytes += size
-	j.clock = max(j.clock, at)
-	return true
-}
-
-// release counts entries out.
-func (j *Journal) release(sequences []uint64) (clock stamp.HLC) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, sequence := range sequences {
-		j.bytes -= j.sizes[sequence]
-		delete(j.sizes, sequence)
-	}
-	return j.clock
-}
+// Full says whether no change is taken because the disk is full. A namespace that holds its share of the journal is refused
+// alone, and shows in Tallies.
+func (j *Journal) Full() bool { return j.space.isFull(0) }
 
 // Load returns an entry that waits, and false if it was removed or buried, or never was.
 func (j *Journal) Load(sequence uint64) (Entry, bool, error) {
-	data, closer, err := j.db.Get(entryKey(entryPrefix, sequence))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return Entry{}, false, nil
-	} else if err != nil {
+	data, found, err := j.get(entryKey(entryPrefix, sequence))
+	if err != nil || !found {
 		return Entry{}, false, err
 	}
 	entry, err := decode(sequence, data)
 	if err != nil {
 		err = errors.Join(ErrUnreadable, err)
 	}
-	return entry, true, errors.Join(err, closer.Close())
+	return entry, true, err
 }
 
 // Waiting calls each with every entry that was neither removed nor buried, in the order of acceptance. An entry that
@@ -268,16 +382,30 @@ func (j *Journal) Remove(sequences []uint64) error {
 		}
 	}
 	// In the same batch as the deletions: what outlives the entries must outlive them in every crash.
-	if err := batch.Set(clockKey, encodeNumber(uint64(j.release(sequences))), nil); err != nil {
+	if err := batch.Set(clockKey, encodeNumber(uint64(j.HighestTime())), nil); err != nil {
 		return err
 	}
 	if err := batch.Commit(pebble.NoSync); err != nil {
 		return j.fail(err)
 	}
+	j.reclaim(j.release(sequences))
 	return nil
 }
 
-// Bury puts aside entries that can never be applied. They are kept until Resurrect.
+// release counts entries out that waited, and returns their bytes and whether none waits any more.
+func (j *Journal) release(sequences []uint64) (bytes int64, drained bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	before := j.tallies.waiting.bytes
+	for _, sequence := range sequences {
+		if !j.tallies.held[sequence].dead {
+			j.tallies.remove(sequence)
+		}
+	}
+	return before - j.tallies.waiting.bytes, j.tallies.waiting.entries == 0
+}
+
+// Bury puts aside entries that can never be applied. They are kept, and count, until Resurrect.
 func (j *Journal) Bury(sequences []uint64) error { return j.move(sequences, entryPrefix, deadPrefix) }
 
 // Resurrect makes buried entries wait again. They are applied after the next Waiting.
@@ -288,63 +416,57 @@ func (j *Journal) Resurrect(sequences []uint64) error {
 func (j *Journal) move(sequences []uint64, from, to []byte) error {
 	batch := j.db.NewBatch()
 	defer batch.Close()
+	var moved []uint64
 	for _, sequence := range sequences {
-		data, closer, err := j.db.Get(entryKey(from, sequence))
-		if errors.Is(err, pebble.ErrNotFound) {
-			continue
-		} else if err != nil {
+		data, found, err := j.get(entryKey(from, sequence))
+		if err != nil {
 			return err
+		} else if !found {
+			continue
 		}
-		size := int64(len(data))
-		err = errors.Join(
-			batch.Set(entryKey(to, sequence), data, nil),
-			batch.Delete(entryKey(from, sequence), nil),
-			closer.Close(),
-		)
+		// salvage knows a move from a removal by its order.
+		err = errors.Join(batch.Set(entryKey(to, sequence), data, nil), batch.Delete(entryKey(from, sequence), nil))
 		if err != nil {
 			return err
 		}
-		if to[0] == entryPrefix[0] {
-			j.mu.Lock()
-			j.sizes[sequence] = size
-			j.bytes += size
-			j.mu.Unlock()
-		}
+		moved = append(moved, sequence)
 	}
 	if err := batch.Commit(pebble.Sync); err != nil {
 		return j.fail(err)
 	}
-	if from[0] == entryPrefix[0] {
-		j.release(sequences)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, sequence := range moved {
+		j.tallies.move(sequence, to[0] == deadPrefix[0])
 	}
 	return nil
 }
 
 // SaveSnapshot keeps what a receiver needs in order to serve before it has reached the API server.
-func (j *Journal) SaveSnapshot(snapshot []byte) error {
-	if err := j.db.Set(snapshotKey, snapshot, pebble.Sync); err != nil {
-		return j.fail(err)
-	}
-	return nil
-}
+func (j *Journal) SaveSnapshot(snapshot []byte) error { return j.keep(snapshotKey, snapshot) }
 
 // Snapshot returns what SaveSnapshot kept last, or nil.
 func (j *Journal) Snapshot() ([]byte, error) {
-	data, closer, err := j.db.Get(snapshotKey)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	snapshot := append([]byte{}, data...)
-	return snapshot, closer.Close()
+	snapshot, _, err := j.get(snapshotKey)
+	return snapshot, err
 }
 
-// Depth returns the number of entries that wait, and their bytes.
-func (j *Journal) Depth() (entries int, bytes int64) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return len(j.sizes), j.bytes
+// SaveOffset keeps how far the API server's clock is ahead of this machine's.
+func (j *Journal) SaveOffset(offset time.Duration) error {
+	return j.keep(offsetKey, encodeNumber(uint64(offset))) //nolint:gosec // Offset turns it back
+}
+
+// Offset returns what SaveOffset kept last, or 0.
+func (j *Journal) Offset() (time.Duration, error) {
+	offset, _, err := j.number(offsetKey)
+	return time.Duration(offset), err //nolint:gosec // see SaveOffset
+}
+
+func (j *Journal) keep(key, value []byte) error {
+	if err := j.db.Set(key, value, pebble.Sync); err != nil {
+		return j.fail(err)
+	}
+	return nil
 }
 
 // Err returns why the journal cannot be trusted any more, or nil.
@@ -356,12 +478,39 @@ func (j *Journal) Err() error {
 }
 
 // Close closes the journal. Nothing may be in progress.
-func (j *Journal) Close() error { return j.db.Close() }
+func (j *Journal) Close() error {
+	j.reclaiming.stop()
+	return j.close()
+}
+
+func (j *Journal) close() (err error) {
+	j.space.close()
+	if j.db != nil {
+		err = j.db.Close()
+	}
+	return errors.Join(err, j.lock.Close())
+}
 
 // fail remembers the first failure: after it nothing that the descriptor says can be believed.
 func (j *Journal) fail(cause error) error {
 	j.broken.CompareAndSwap(nil, &BrokenError{cause})
-	return j.broken.Load()
+	broken := j.broken.Load()
+	if !j.opened.Load() {
+		select {
+		case j.failed <- broken:
+		default:
+		}
+	}
+	return broken
+}
+
+// abandon fails, and ends the process.
+func (j *Journal) abandon(cause error) error {
+	err := j.fail(cause)
+	if j.opened.Load() && j.options.Fatal != nil {
+		j.options.Fatal(err)
+	}
+	return err
 }
 
 func (j *Journal) scan(prefix []byte, each func(sequence uint64, data []byte) error) (err error) {
@@ -369,7 +518,7 @@ func (j *Journal) scan(prefix []byte, each func(sequence uint64, data []byte) er
 	upper[len(upper)-1]++
 	entries, err := j.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: upper})
 	if err != nil {
-		return err
+		return j.unlessDamaged(err)
 	}
 	defer func() { err = errors.Join(err, entries.Close()) }()
 	for valid := entries.First(); valid; valid = entries.Next() {
@@ -377,24 +526,56 @@ func (j *Journal) scan(prefix []byte, each func(sequence uint64, data []byte) er
 		if len(suffix) != 8 {
 			continue
 		}
-		if err := each(binary.BigEndian.Uint64(suffix), entries.Value()); err != nil {
+		data, err := entries.ValueAndErr()
+		if err != nil {
+			return j.unlessDamaged(err)
+		}
+		if err := each(binary.BigEndian.Uint64(suffix), data); err != nil {
 			return err
 		}
 	}
-	return entries.Error()
+	return j.unlessDamaged(entries.Error())
+}
+
+// get returns a copy of a value.
+func (j *Journal) get(key []byte) (value []byte, found bool, err error) {
+	data, closer, err := j.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	} else if err != nil {
+		return nil, false, j.unlessDamaged(err)
+	}
+	return append([]byte{}, data...), true, closer.Close()
 }
 
 func (j *Journal) number(key []byte) (value uint64, found bool, err error) {
-	data, closer, err := j.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return 0, false, nil
-	} else if err != nil {
+	data, found, err := j.get(key)
+	if err == nil && found && len(data) != 8 {
+		err = fmt.Errorf("%s has %d bytes", key, len(data))
+	}
+	if err != nil || !found {
 		return 0, false, err
 	}
-	if len(data) != 8 {
-		return 0, false, errors.Join(fmt.Errorf("%s has %d bytes", key, len(data)), closer.Close())
+	return binary.BigEndian.Uint64(data), true, nil
+}
+
+// empty says whether there is nothing at all.
+func (j *Journal) empty() (empty bool, err error) {
+	all, err := j.db.NewIter(nil)
+	if err != nil {
+		return false, err
 	}
-	return binary.BigEndian.Uint64(data), true, closer.Close()
+	empty = !all.First()
+	return empty, errors.Join(all.Error(), all.Close())
+}
+
+// unlessDamaged returns the error. If it says that the disk has not what was written to it, nobody can go on: the next Open
+// puts the damaged files aside and takes what can be read.
+func (j *Journal) unlessDamaged(err error) error {
+	if j.opened.Load() && pebble.IsCorruptionError(err) {
+		return j.abandon(fmt.Errorf("what was written is damaged: %w", err))
+	}
+	return err
 }
 
 func entryKey(prefix []byte, sequence uint64) []byte {
@@ -402,20 +583,3 @@ func entryKey(prefix []byte, sequence uint64) []byte {
 }
 
 func encodeNumber(value uint64) []byte { return binary.BigEndian.AppendUint64(nil, value) }
-
-// engineLogger passes on what the storage engine says. It calls Fatalf when it cannot go on, and expects no return.
-type engineLogger struct {
-	log   logr.Logger
-	fatal func(error)
-}
-
-func (l engineLogger) Infof(string, ...any) {}
-
-func (l engineLogger) Errorf(format string, args ...any) {
-	l.log.Error(nil, "Storage engine: "+fmt.Sprintf(format, args...))
-}
-
-func (l engineLogger) Fatalf(format string, args ...any) {
-	l.fatal(fmt.Errorf(format, args...))
-	select {}
-}

@@ -141,36 +141,44 @@ func TestHighestTimeOutlivesTheEntries(t *testing.T) {
 }
 
 func TestFullJournalRefusesAndTakesAgainWhenThereIsRoom(t *testing.T) {
-	j := open(t, vfs.NewMem(), 2000)
+	j := open(t, vfs.NewMem(), 4000)
 	defer closed(t, j)
+	// Each namespace takes what it may, and together they may not take more than there is.
 	var accepted []Entry
-	for id := uint64(1); len(accepted) <= 6; id++ {
-		entry, err := j.Append("chat", change(id, strings.Repeat("x", 300)))
-		if errors.Is(err, ErrFull) {
-			break
-		} else if err != nil {
+	for namespace, refused := 0, 0; refused < 4; namespace++ {
+		id := uint64(len(accepted))
+		entry, err := j.Append(fmt.Sprint(namespace%4), change(id, strings.Repeat("x", 300)))
+		switch {
+		case err == nil:
+			accepted, refused = append(accepted, entry), 0
+		case errors.Is(err, ErrFull) && len(accepted) < 20:
+			refused++
+		default:
 			t.Fatal(err)
 		}
-		accepted = append(accepted, entry)
 	}
-	if len(accepted) < 2 || len(accepted) > 6 {
-		t.Fatalf("%d entries fit into 2000 bytes", len(accepted))
+	if _, bytes := j.Depth(); bytes > 4000 || bytes < 3000 {
+		t.Fatalf("%d entries of %d bytes fit into 4000", len(accepted), bytes)
+	}
+	tell := func(namespace string, id uint64) error {
+		_, err := j.Append(namespace, change(id, strings.Repeat("x", 300)))
+		return err
 	}
 	if err := j.Remove([]uint64{accepted[0].Sequence}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Append("chat", change(99, strings.Repeat("x", 300))); err != nil {
+	if err := tell("0", 98); err != nil {
 		t.Error(err)
 	}
-	if _, err := j.Append("chat", change(100, strings.Repeat("x", 300))); !errors.Is(err, ErrFull) {
+	if err := tell("0", 99); !errors.Is(err, ErrFull) {
 		t.Errorf("one was removed and two fit: %v", err)
 	}
-	// Dead letters wait for nobody, and must not keep the living out.
+	// Dead letters are on the disk as well.
 	if err := j.Bury([]uint64{accepted[1].Sequence}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Append("chat", change(101, strings.Repeat("x", 300))); err != nil {
-		t.Error(err)
+	if err := tell("1", 100); !errors.Is(err, ErrFull) {
+		t.Errorf("one was buried, and one more fits: %v", err)
 	}
 }
 
@@ -178,7 +186,8 @@ func TestUnreadableEntryIsBuriedAndTheOthersGoOn(t *testing.T) {
 	fs := vfs.NewMem()
 	j := open(t, fs, 1<<20)
 	appended(t, j, 1)
-	if err := j.db.Set(entryKey(entryPrefix, j.sequence.Add(1)), []byte("not a record"), nil); err != nil {
+	replaced := appended(t, j, 3)
+	if err := j.db.Set(entryKey(entryPrefix, replaced.Sequence), []byte("not a record"), nil); err != nil {
 		t.Fatal(err)
 	}
 	appended(t, j, 2)

@@ -296,7 +296,54 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: receivers
+      type:
+        list:
+          elementType:
+            namedType: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.ReceiverStatus
+          elementRelationship: associative
+          keys:
+          - name
     - name: tokenSecretName
+      type:
+        scalar: string
+- name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.ReceiverStatus
+  map:
+    fields:
+    - name: clockOffsetSeconds
+      type:
+        scalar: numeric
+    - name: deadLetters
+      type:
+        scalar: numeric
+    - name: journalFull
+      type:
+        scalar: boolean
+    - name: lastCallbackTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: name
+      type:
+        scalar: string
+    - name: oldestPendingTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: pending
+      type:
+        scalar: numeric
+    - name: pendingReason
+      type:
+        scalar: string
+    - name: quarantines
+      type:
+        scalar: numeric
+    - name: reportTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: stopped
+      type:
+        scalar: boolean
+    - name: version
       type:
         scalar: string
 - name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.SecretReference

@@ -14,13 +14,18 @@ type OpenIMServerStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that this status describes.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions of the server: Ready (callbacks with a valid token are accepted), and, only when true, Reconciling and
-	// Stalled (as kstatus defines them).
+	// Stalled (as kstatus defines them), and what is wrong with the receivers: ChangesDelayed, ChangesRefused, ClockSkewed,
+	// JournalFull, JournalOrphaned, JournalQuarantined.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// callbackPath is the path to put behind the receiver's address as the url in OpenIM's webhooks.yml. The word TOKEN
 	// in it stands for the token, which is in the Secret that tokenSecretName names.
 	CallbackPath *string `json:"callbackPath,omitempty"`
 	// tokenSecretName is the name of the Secret that holds the callback tokens, given or created.
 	TokenSecretName *string `json:"tokenSecretName,omitempty"`
+	// receivers are the receivers that accept, or accepted, the server's callbacks. Each writes its own entry, at most every
+	// 30 seconds and when it has something new to say, or has said nothing for ten minutes. One that ends with nothing left
+	// to write removes its entry.
+	Receivers []ReceiverStatusApplyConfiguration `json:"receivers,omitempty"`
 }
 
 // OpenIMServerStatusApplyConfiguration constructs a declarative configuration of the OpenIMServerStatus type for use with
@@ -63,5 +68,18 @@ func (b *OpenIMServerStatusApplyConfiguration) WithCallbackPath(value string) *O
 // If called multiple times, the TokenSecretName field is set to the value of the last call.
 func (b *OpenIMServerStatusApplyConfiguration) WithTokenSecretName(value string) *OpenIMServerStatusApplyConfiguration {
 	b.TokenSecretName = &value
+	return b
+}
+
+// WithReceivers adds the given value to the Receivers field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Receivers field.
+func (b *OpenIMServerStatusApplyConfiguration) WithReceivers(values ...*ReceiverStatusApplyConfiguration) *OpenIMServerStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithReceivers")
+		}
+		b.Receivers = append(b.Receivers, *values[i])
+	}
 	return b
 }

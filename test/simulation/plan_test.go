@@ -53,7 +53,7 @@ type plan struct {
 	// and which it holds up for seconds.
 	room            int
 	breaking, stuck float64
-	// skews are what the clocks are off at the start, and poisoned tells that some changes are refused for good.
+	// skews are what the clocks are off at the start. poisoned: some changes are refused for good.
 	skews    [replicas]time.Duration
 	poisoned bool
 }
@@ -199,7 +199,8 @@ func anywhere(r *rand.Rand, end time.Duration) time.Duration {
 	return time.Duration(r.Int64N(int64(max(end, 1))))
 }
 
-// anySkew is nothing, what the network makes of an exact clock, or as wrong as clocks get.
+// anySkew is nothing, what the network makes of an exact clock, or hours. Two receivers stay less than twelve hours apart:
+// beyond that the age of a change says nothing until the clock is measured.
 func (p *plan) anySkew(r *rand.Rand, late bool) time.Duration {
 	most := pick(r, 0, 200*time.Millisecond, 20*time.Second, 5*time.Hour)
 	if late {

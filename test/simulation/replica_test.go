@@ -170,7 +170,7 @@ func (r *replica) start() {
 		Broken:     func(error) { i.breakDown() },
 	}
 	i.handler = webhook.NewHandler(webhook.Options{
-		Inbox: witness{i, inbox}, Clock: i.clock, Now: i.clock.Now, Log: log, Registry: registry,
+		Inbox: witness{i, inbox}, Clock: i.clock, Now: r.wall, Log: log, Registry: registry,
 	})
 	i.handler.SetVerifiers(verifier.Set{types.NamespacedName{Namespace: namespace, Name: serverName}: verifier.New(token)})
 	for _, entry := range replayed {

@@ -3,7 +3,6 @@
 package simulation_test
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	globalrand "math/rand" //nolint:depguard // the waits of the group writer's retries come from there, through apimachinery
@@ -43,9 +42,9 @@ type world struct {
 	latest   stamp.HLC
 	tally    map[string]int
 	failures []string
-	// exchanges, if set, is what happened to the requests about each object, by receiver: within one of these streams the
-	// order is certain even in one moment.
-	exchanges map[string]*bytes.Buffer
+	// exchanges, if set, is what happened to each request. Those of a process that ends fail in one moment, in no certain
+	// order.
+	exchanges map[string]string
 
 	log sync.Mutex
 }
@@ -54,8 +53,7 @@ type world struct {
 type result struct {
 	tally    map[string]int
 	failures []string
-	// exchanges are all requests about each object, by receiver, with their moments and results, and objects are what is
-	// stored in the end.
+	// exchanges are all requests, with their moments and results, and objects are what is stored in the end.
 	exchanges, objects map[string]string
 }
 
@@ -70,7 +68,7 @@ func simulate(t *testing.T, seed uint64, trace func(string)) (r result) {
 			tally: map[string]int{},
 		}
 		if trace != nil {
-			w.exchanges = map[string]*bytes.Buffer{}
+			w.exchanges = map[string]string{}
 		}
 		w.run()
 		r = w.result()
@@ -152,20 +150,13 @@ func (w *world) note(replica, incarnation int, name string, number int, verb str
 	}
 	w.log.Lock()
 	defer w.log.Unlock()
-	stream := fmt.Sprint(replica, name)
-	if w.exchanges[stream] == nil {
-		w.exchanges[stream] = &bytes.Buffer{}
-	}
-	line := fmt.Sprintf("%v receiver %d.%d %s %q #%d: %s, %v", time.Since(w.start), replica, incarnation, verb, name, number, fate, err)
-	fmt.Fprintln(w.exchanges[stream], line)
-	w.trace(line)
+	request := fmt.Sprintf("receiver %d.%d %s %q #%d", replica, incarnation, verb, name, number)
+	w.exchanges[request] = fmt.Sprintf("%v: %s, %v", time.Since(w.start), fate, err)
+	w.trace(request + " " + w.exchanges[request])
 }
 
 func (w *world) result() result {
-	r := result{w.tally, w.failures, map[string]string{}, map[string]string{}}
-	for stream, lines := range w.exchanges {
-		r.exchanges[stream] = lines.String()
-	}
+	r := result{w.tally, w.failures, w.exchanges, map[string]string{}}
 	for name, o := range w.server.objects {
 		r.objects[name] = string(o.raw)
 	}

@@ -14,8 +14,10 @@ IMAGE   ?= groupinfo-operator:$(VERSION)
 FUZZTIME ?= 10s
 # What `make test` runs in addition, such as TEST_FLAGS=-run=TestMerge.
 TEST_FLAGS ?=
-# What `make bench` runs.
+# Which of Go's benchmarks `make bench` runs; if given, it runs nothing else.
 BENCH ?= .
+# Flags of the benchmark of whole processes, such as BENCH_FLAGS=-short; see go run ./test/bench -help.
+BENCH_FLAGS ?=
 # Arguments of the operator for `make run`.
 ARGS ?= all
 
@@ -93,8 +95,10 @@ planted: ## Prove that the tests catch planted bugs
 	@hack/planted.sh
 
 .PHONY: bench
-bench: ## Run the benchmarks: make bench BENCH=Journal
-	@KUBEBUILDER_ASSETS="$$(hack/cluster.sh build)" go test -run='^$$' -bench='$(BENCH)' -benchmem -timeout 30m ./...
+bench: ## Measure receivers, print docs/performance.md, and run Go's benchmarks (10 minutes; BENCH_FLAGS=-short: 3; BENCH=Journal: only those of Go)
+	@export KUBEBUILDER_ASSETS="$$(hack/cluster.sh build)"; \
+	$(if $(filter file,$(origin BENCH)),exec 3>&1 >&2; go run ./test/bench $(BENCH_FLAGS) >&3;) \
+	go test -run='^$$' -bench='$(BENCH)' -benchmem -timeout 30m ./...
 
 .PHONY: lint
 lint: ## Lint every module

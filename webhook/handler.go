@@ -179,28 +179,29 @@ func (h *Handler) receive(r *http.Request) (command string, at stamp.Stamp, refu
 	case !verifiers.Accepts(route.server, route.token):
 		return "", at, errUnauthenticated
 	}
-	log := h.log.WithValues("openIMServer", route.server, "route", routeTemplate)
+	// Made only when there is something to say: most callbacks are accepted.
+	log := func() logr.Logger { return h.log.WithValues("openIMServer", route.server, "route", routeTemplate) }
 
 	body, release, refused := h.readBody(r)
 	defer release()
 	if refused != nil {
-		log.Info("Callback refused", "reason", refused.message)
+		log().Info("Callback refused", "reason", refused.message)
 		return route.command, at, refused
 	}
 	callback, err := openim.Decode(route.command, body)
 	if err != nil {
-		log.Info("Callback refused", "reason", err.Error())
+		log().Info("Callback refused", "reason", err.Error())
 		return route.command, at, undecodable(err)
 	}
 	command = string(callback.Command)
 
 	// The change is in hand: it is stored even if the sender has not the patience to hear so.
-	ctx, cancel := context.WithTimeout(logr.NewContext(context.WithoutCancel(r.Context()), log), acknowledgeTimeout)
+	ctx, cancel := context.WithTimeout(logr.NewContext(context.WithoutCancel(r.Context()), h.log), acknowledgeTimeout)
 	defer cancel()
 	// The time of receipt is told to people and compared with other replicas', so it is the corrected one.
 	change := changeOf(callback, route.server.Name, h.clock, h.clock.Now())
 	if err := h.inbox.Accept(ctx, route.server.Namespace, change); err != nil {
-		log.Error(err, "Callback not stored: the change is lost unless OpenIM tells of it again", "command", command)
+		log().Error(err, "Callback not stored: the change is lost unless OpenIM tells of it again", "command", command)
 		if _, conflict := errors.AsType[*groupwriter.IdentityError](err); conflict {
 			return command, at, errIdentity
 		}

@@ -272,6 +272,7 @@ func TestSilentConnectionsAreToldBeforeTheyAreClosed(t *testing.T) {
 					open.follow(conn, state)
 				}
 				<-time.After(time.Hour)
+				synctest.Wait()
 				var told []time.Duration
 				for _, at := range conn.told {
 					told = append(told, at.Sub(started))

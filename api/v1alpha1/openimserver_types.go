@@ -104,10 +104,11 @@ type ReceiverStatus struct {
 	// +optional
 	LastCallbackTime metav1.Time `json:"lastCallbackTime,omitempty,omitzero"`
 
-	// pending is the number of acknowledged changes that are in the receiver's journal and not in the API server yet.
+	// pending is the number of acknowledged changes that are in the receiver's journal and not in the API server yet. It is
+	// absent if there are none.
 	//
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	Pending int64 `json:"pending,omitempty"`
 
 	// oldestPendingTime is when the oldest pending change was received.
@@ -123,22 +124,24 @@ type ReceiverStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	PendingReason string `json:"pendingReason,omitempty"`
 
-	// deadLetters is the number of changes that the receiver put aside because the API server will never take them.
+	// deadLetters is the number of changes that the receiver put aside because the API server will never take them. It is
+	// absent if there are none.
 	//
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	DeadLetters int64 `json:"deadLetters,omitempty"`
 
-	// journalFull is true while the receiver's journal, or its disk, has no room, so that replies wait for the API server.
+	// journalState is Full while the receiver's journal, or its disk, has no room, so that replies wait for the API server. It
+	// is absent otherwise.
 	//
 	// +optional
-	JournalFull bool `json:"journalFull,omitempty"`
+	JournalState JournalState `json:"journalState,omitempty"`
 
 	// quarantines is the number of damaged parts of the journal that were put aside in its directory. What could be read of
-	// them was taken up.
+	// them was taken up. It is absent if there are none.
 	//
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	Quarantines int64 `json:"quarantines,omitempty"`
 
 	// clockOffsetSeconds is what has to be added to the clock of the receiver's node to get the API server's time. It is
@@ -147,14 +150,30 @@ type ReceiverStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=-9223372036
 	// +kubebuilder:validation:Maximum=9223372036
-	ClockOffsetSeconds int64 `json:"clockOffsetSeconds,omitempty"`
+	ClockOffsetSeconds *int64 `json:"clockOffsetSeconds,omitempty"`
 
-	// stopped is true if the receiver has ended in order and left this entry because of what is pending or dead in its
-	// journal.
+	// state is Stopped if the receiver has ended in order and left this entry because of what is pending or dead in its
+	// journal. It is absent while the receiver runs.
 	//
 	// +optional
-	Stopped bool `json:"stopped,omitempty"`
+	State ReceiverState `json:"state,omitempty"`
 }
+
+// JournalState is the trouble that a receiver's journal is in.
+//
+// +kubebuilder:validation:Enum=Full
+type JournalState string
+
+// JournalFull: the journal, or its disk, has no room.
+const JournalFull JournalState = "Full"
+
+// ReceiverState tells a receiver that has ended in order from one that is silent.
+//
+// +kubebuilder:validation:Enum=Stopped
+type ReceiverState string
+
+// ReceiverStopped: the receiver has ended in order.
+const ReceiverStopped ReceiverState = "Stopped"
 
 // OpenIMServer is an OpenIM deployment whose callbacks the operator accepts. A namespace holds the groups of one
 // deployment: of several OpenIMServers the oldest is active. Deleting an OpenIMServer stops its callbacks and deletes no

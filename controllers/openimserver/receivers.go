@@ -75,7 +75,7 @@ func receiverConditions(receivers []openimv1.ReceiverStatus, now time.Time) (hol
 			switch {
 			case r.Pending > 0:
 				orphaned.add("receiver %s is gone and left %d changes", r.Name, r.Pending)
-			case !r.Stopped:
+			case r.State != openimv1.ReceiverStopped:
 				orphaned.add("receiver %s has not reported since %s", r.Name, r.ReportTime.UTC().Format(time.RFC3339))
 			}
 		} else {
@@ -89,10 +89,10 @@ func receiverConditions(receivers []openimv1.ReceiverStatus, now time.Time) (hol
 			} else {
 				again = sooner(again, in)
 			}
-			if r.ClockOffsetSeconds != 0 {
-				skewed.add("the clock of receiver %s is %s", r.Name, apart(r.ClockOffsetSeconds))
+			if r.ClockOffsetSeconds != nil {
+				skewed.add("the clock of receiver %s is %s", r.Name, apart(*r.ClockOffsetSeconds))
 			}
-			if r.JournalFull {
+			if r.JournalState == openimv1.JournalFull {
 				full.add("the journal of receiver %s has no room", r.Name)
 			}
 		}
@@ -118,7 +118,7 @@ func silence(r *openimv1.ReceiverStatus, now time.Time) (gone bool, in time.Dura
 		allowed = silentPending
 	}
 	in = r.ReportTime.Add(allowed).Sub(now)
-	return r.Stopped || in <= 0, in
+	return r.State == openimv1.ReceiverStopped || in <= 0, in
 }
 
 // lateness reports whether the receiver's oldest change has waited for too long, and otherwise when it will have, or 0 if

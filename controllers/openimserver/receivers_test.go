@@ -50,11 +50,11 @@ func TestReceiverConditions(t *testing.T) {
 			want:      []holds{{openimv1.ConditionJournalOrphaned, openimv1.ReasonReceiverGone, "receiver r-2 is gone and left 7 changes"}},
 		},
 		"ended with changes": {
-			receivers: []openimv1.ReceiverStatus{{Name: "r-2", ReportTime: ago(0), Stopped: true, Pending: 7}},
+			receivers: []openimv1.ReceiverStatus{{Name: "r-2", ReportTime: ago(0), State: openimv1.ReceiverStopped, Pending: 7}},
 			want:      []holds{{openimv1.ConditionJournalOrphaned, openimv1.ReasonReceiverGone, "receiver r-2 is gone and left 7 changes"}},
 		},
 		"ended with dead letters, which are nobody's to write": {
-			receivers: []openimv1.ReceiverStatus{{Name: "r-2", ReportTime: ago(48 * time.Hour), Stopped: true, DeadLetters: 1}},
+			receivers: []openimv1.ReceiverStatus{{Name: "r-2", ReportTime: ago(48 * time.Hour), State: openimv1.ReceiverStopped, DeadLetters: 1}},
 			want:      []holds{{openimv1.ConditionChangesRefused, openimv1.ReasonDeadLetters, "receiver r-2 keeps 1 dead letters"}},
 		},
 		"silent for long, with nothing to write at its last report": {
@@ -63,8 +63,8 @@ func TestReceiverConditions(t *testing.T) {
 		},
 		"a clock is ahead, a journal full, and one was damaged": {
 			receivers: []openimv1.ReceiverStatus{
-				{Name: "r-0", ReportTime: ago(0), ClockOffsetSeconds: -3600},
-				{Name: "r-1", ReportTime: ago(0), JournalFull: true, Quarantines: 2},
+				{Name: "r-0", ReportTime: ago(0), ClockOffsetSeconds: new(int64(-3600))},
+				{Name: "r-1", ReportTime: ago(0), JournalState: openimv1.JournalFull, Quarantines: 2},
 			},
 			want: []holds{
 				{openimv1.ConditionClockSkewed, openimv1.ReasonClockCorrected, "the clock of receiver r-0 is 1h0m0s ahead of the API server's"},
@@ -109,7 +109,7 @@ func TestReceiverConditions(t *testing.T) {
 func TestReceiverConditionsDoNotChangeByThemselves(t *testing.T) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	receivers := []openimv1.ReceiverStatus{
-		{Name: "r-0", ReportTime: metav1.NewTime(now), Pending: 5, OldestPendingTime: metav1.NewTime(now.Add(-time.Hour)), ClockOffsetSeconds: 7, DeadLetters: 3},
+		{Name: "r-0", ReportTime: metav1.NewTime(now), Pending: 5, OldestPendingTime: metav1.NewTime(now.Add(-time.Hour)), ClockOffsetSeconds: new(int64(7)), DeadLetters: 3},
 		{Name: "r-1", ReportTime: metav1.NewTime(now.Add(-time.Hour)), Pending: 1},
 	}
 	first, _ := receiverConditions(receivers, now)

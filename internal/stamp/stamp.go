@@ -2,6 +2,8 @@ package stamp
 
 import (
 	"cmp"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -53,7 +55,14 @@ func (s Stamp) IsZero() bool { return s == Stamp{} }
 
 // String writes the stamp at a fixed width, so that strings compare as stamps do.
 func (s Stamp) String() string {
-	return fmt.Sprintf("%d.%016x.%016x.%016x", s.Rank, uint64(s.HLC), s.Replica, s.Sequence)
+	// Each callback has its stamp written out two or three times.
+	text := strconv.AppendUint(make([]byte, 0, 52), uint64(s.Rank), 10)
+	for _, number := range [...]uint64{uint64(s.HLC), s.Replica, s.Sequence} {
+		var bytes [8]byte
+		binary.BigEndian.PutUint64(bytes[:], number)
+		text = hex.AppendEncode(append(text, '.'), bytes[:])
+	}
+	return string(text)
 }
 
 var syntax = regexp.MustCompile(`^([0-9])\.([0-9a-f]{16})\.([0-9a-f]{16})\.([0-9a-f]{16})$`)

@@ -88,9 +88,10 @@ func child(program string) (pid int, args []string, err error) {
 	return 0, nil, errors.New(program + " does not run as a child of this process")
 }
 
-// FreeAddress returns an address on the loopback interface that nobody listens on.
+// FreeAddress returns an address on the loopback interface that nobody listens on. It stays free while its process is away:
+// connections to elsewhere come from 127.0.0.1, and take their ports there.
 func FreeAddress() string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
 		panic(err)
 	}

@@ -54,7 +54,7 @@ rules:
 `
 
 // Start starts etcd and the API server and installs the CRDs.
-func Start() (*Environment, error) {
+func Start(options ...Option) (*Environment, error) {
 	assets := os.Getenv("KUBEBUILDER_ASSETS")
 	if assets == "" {
 		return nil, errors.New("KUBEBUILDER_ASSETS is not set; run the tests with make test, or export KUBEBUILDER_ASSETS=$(hack/cluster.sh build)")
@@ -74,6 +74,9 @@ func Start() (*Environment, error) {
 	e.env.ControlPlane.GetAPIServer().Configure().
 		Append("audit-policy-file", policy).
 		Append("audit-log-path", e.auditLog())
+	for _, option := range options {
+		option(e.env)
+	}
 	if e.Config, err = e.env.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the control plane: %w", err), os.RemoveAll(dir))
 	}

@@ -59,7 +59,7 @@ var _ = Describe("A receiver", func() {
 
 	It("that ended with changes in its journal is an orphan, until it comes back", func(ctx SpecContext) {
 		o := newOpenIM(ctx)
-		report(ctx, o, openimac.ReceiverStatus().WithName("receiver-7").WithReportTime(now()).WithPending(3).WithStopped(true))
+		report(ctx, o, openimac.ReceiverStatus().WithName("receiver-7").WithReportTime(now()).WithPending(3).WithState(openimv1.ReceiverStopped))
 		Eventually(ctx, status(ctx, o)).Should(HaveField("Conditions", ContainElement(And(
 			HaveField("Type", openimv1.ConditionJournalOrphaned), HaveField("Status", metav1.ConditionTrue),
 			HaveField("Message", HavePrefix("receiver receiver-7 is gone and left 3 changes")),
@@ -77,7 +77,7 @@ var _ = Describe("A receiver", func() {
 		late := metav1.NewTime(now().Add(-5 * time.Minute))
 		report(ctx, o, openimac.ReceiverStatus().WithName("receiver-8").WithReportTime(now()).WithPending(9).
 			WithOldestPendingTime(late).WithPendingReason(openimv1.PendingForbidden).WithDeadLetters(2).
-			WithJournalFull(true).WithQuarantines(1).WithClockOffsetSeconds(90))
+			WithJournalState(openimv1.JournalFull).WithQuarantines(1).WithClockOffsetSeconds(90))
 		Eventually(ctx, status(ctx, o)).Should(HaveField("Conditions", ContainElements(
 			And(HaveField("Type", openimv1.ConditionChangesDelayed), HaveField("Reason", openimv1.ReasonWritesFailing)),
 			HaveField("Type", openimv1.ConditionChangesRefused),

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -370,16 +369,21 @@ type Backlog struct {
 	Reason string
 }
 
-// Backlogs returns what waits or is in flight, by OpenIMServer. It looks at everything that waits.
+// Backlogs returns what waits or is in flight, by OpenIMServer. It looks at every group for which something does.
 func (a *Applier) Backlogs() map[journal.Tenant]Backlog {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	backlogs := map[journal.Tenant]Backlog{}
 	for _, g := range a.groups {
 		tenant := journal.Tenant{Namespace: g.key.namespace, Server: g.key.server}
-		for _, entry := range slices.Concat(g.writing, g.waiting) {
-			if known, found := backlogs[tenant]; !found || entry.Change.Received.Before(known.Oldest) {
-				backlogs[tenant] = Backlog{Oldest: entry.Change.Received, Reason: g.reason}
+		// Both are in the order of acceptance.
+		for _, entries := range [][]journal.Entry{g.writing, g.waiting} {
+			if len(entries) == 0 {
+				continue
+			}
+			received := entries[0].Change.Received
+			if known, found := backlogs[tenant]; !found || received.Before(known.Oldest) {
+				backlogs[tenant] = Backlog{Oldest: received, Reason: g.reason}
 			}
 		}
 	}

@@ -50,7 +50,7 @@ func (s *space) memTableSize() uint64 {
 	if s.size == 0 {
 		return maxMemTable
 	}
-	return uint64(min(max(s.size/4, minMemTable), maxMemTable)) //nolint:gosec // positive
+	return uint64(min(max(s.size/4, minMemTable), maxMemTable))
 }
 
 func (j *Journal) openEngine() (*pebble.DB, error) {
@@ -58,7 +58,6 @@ func (j *Journal) openEngine() (*pebble.DB, error) {
 	return pebble.Open(j.dir, &pebble.Options{
 		FS:                 j.space,
 		Lock:               j.lock,
-		ErrorIfNotExists:   j.options.ReadExisting,
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             engineLogger{j.options.Log, func(err error) { _ = j.abandon(err) }},
 		MemTableSize:       j.space.memTableSize(),

@@ -91,6 +91,8 @@ type Journal struct {
 
 	reclaiming reclaimer
 
+	// removing orders what is written of the clock.
+	removing sync.Mutex
 	maxBytes int64
 	mu       sync.Mutex
 	sequence uint64
@@ -381,7 +383,10 @@ func (j *Journal) Remove(sequences []uint64) error {
 			return err
 		}
 	}
-	// In the same batch as the deletions: what outlives the entries must outlive them in every crash.
+	// In the same batch as the deletions: what outlives the entries must outlive them in every crash. And one after the other,
+	// so that a lower time never replaces a higher one.
+	j.removing.Lock()
+	defer j.removing.Unlock()
 	if err := batch.Set(clockKey, encodeNumber(uint64(j.HighestTime())), nil); err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func scanLog(data []byte, number uint64, each func(record []byte, behind bool)) 
 			own := c.log == uint32(number) && !ended //nolint:gosec // the low bits are what is written
 			switch {
 			case own:
-				damaged = damaged || bad >= 0 && c.synced > uint64(bad) //nolint:gosec // not negative
+				damaged = damaged || bad >= 0 && c.synced > uint64(bad)
 			case c.log == uint32(number)+1 && len(c.payload) == 0: //nolint:gosec // as above
 				ended = true
 			default:

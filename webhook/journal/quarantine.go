@@ -90,7 +90,7 @@ func inspectManifest(fs vfs.FS, path string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // nothing was written
+	defer file.Close()
 	records := enginerecord.NewReader(file, 0)
 	for {
 		r, err := records.Next()

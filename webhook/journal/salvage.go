@@ -265,10 +265,12 @@ func (j *Journal) catchUp(behind [][]written) error {
 		return nil
 	}
 	batch := j.db.NewBatch()
-	defer batch.Close() //nolint:errcheck // it was committed
+	defer batch.Close()
 	for _, w := range slices.Concat(behind...) {
 		var err error
 		switch {
+		case bytes.Equal(w.key, formatKey), bytes.Equal(w.key, replicaKey):
+			// The journal has been identified.
 		case bytes.Equal(w.key, clockKey):
 			// It never goes back; what it says is in the entries as well, as far as they were written after the tear.
 			if len(w.value) == 8 {

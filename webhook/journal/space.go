@@ -118,7 +118,7 @@ func (s *space) isFull(grown int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.grown += grown
-	if s.size > 0 && (s.grown > s.margin/4 || s.now().Sub(s.checked) >= samplePeriod) {
+	if (s.size > 0 || s.full) && (s.grown > s.margin/4 || s.now().Sub(s.checked) >= samplePeriod) {
 		s.sample()
 	}
 	return s.full
@@ -130,6 +130,10 @@ func (s *space) sample() {
 	free := s.free()
 	switch {
 	case s.size == 0:
+		// A write found no room, and there is no reserve to tell when there is some.
+		if free >= maxMemTable {
+			s.accept()
+		}
 	case s.held && free < s.margin:
 		s.refuse()
 	case s.held && s.full && free >= 2*s.margin:
@@ -162,7 +166,7 @@ func (s *space) free() int64 {
 	if err != nil || usage.AvailBytes > math.MaxInt64/2 {
 		return math.MaxInt64 / 2
 	}
-	return int64(usage.AvailBytes) //nolint:gosec // compared above
+	return int64(usage.AvailBytes)
 }
 
 // letGo gives the reserve up.

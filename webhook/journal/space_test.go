@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -287,6 +288,33 @@ func TestWriteWithoutRoomAndReserveWaits(t *testing.T) {
 	}
 }
 
+// Without a reserve nothing can be let go, but a process that has the journal open goes on as well.
+func TestFullDiskWithoutReserveWaitsForRoom(t *testing.T) {
+	d := newDisk()
+	options := d.options()
+	options.ReserveBytes = 0
+	j, err := Open("journal", options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed(t, j)
+	d.fill(0)
+	told := make(chan error, 1)
+	go func() { told <- tell(j, 1, 1000) }()
+	for deadline := time.Now().Add(patience); !j.Full(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody sees that the disk is full")
+		}
+	}
+	if err := tell(j, 2, 1000); !errors.Is(err, ErrFull) {
+		t.Errorf("Append returns %v", err)
+	}
+	d.fill(2 * maxMemTable)
+	soon(t, "the append that waited", func() error { return <-told })
+	d.clock.advance(samplePeriod)
+	soon(t, "append when there is room", func() error { return tell(j, 3, 1000) })
+}
+
 func TestFullDiskIsOpenedAndDrained(t *testing.T) {
 	d := newDisk()
 	j := d.open(t)
@@ -362,7 +390,8 @@ func TestFailedSyncForWantOfSpaceIsFinal(t *testing.T) {
 		if err == nil {
 			t.Error("a change is acknowledged whose sync failed")
 		}
-	case <-d.fatal:
+	case err := <-d.fatal:
+		t.Logf("the engine ends: %v", err)
 	case <-time.After(patience):
 		t.Fatal("nobody is told")
 	}

@@ -141,6 +141,30 @@ func TestTalliesAreThoseOfWhatIsThere(t *testing.T) {
 	})
 }
 
+// Whatever comes in whatever sizes, the whole stays within its bound.
+func TestNamespacesTogetherStayWithinTheBound(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		counted := newTallies()
+		maxBytes := rapid.Int64Range(0, 1000).Draw(t, "bound")
+		refused := 0
+		for sequence := range uint64(200) {
+			namespace := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "namespace")
+			size := rapid.Int64Range(1, 200).Draw(t, "size")
+			if !counted.fits(namespace, size, maxBytes) {
+				refused++
+				continue
+			}
+			counted.add(sequence, Tenant{Namespace: namespace}, size, rapid.Bool().Draw(t, "dead"))
+			if total := counted.waiting.bytes + counted.dead.bytes; total > maxBytes {
+				t.Fatalf("%d bytes are in a journal of %d", total, maxBytes)
+			}
+		}
+		if refused == 0 {
+			t.Fatal("200 entries were taken")
+		}
+	})
+}
+
 func TestOffsetIsKept(t *testing.T) {
 	fs := vfs.NewMem()
 	j := open(t, fs, 1<<20)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -120,7 +121,7 @@ func (r *Reporter) Farewell(ctx context.Context) {
 			}
 			continue
 		}
-		entry.Stopped = true
+		entry.State = openimv1.ReceiverStopped
 		if !r.apply(ctx, server, &entry) {
 			return
 		}
@@ -135,7 +136,7 @@ func (r *Reporter) report(ctx context.Context) {
 		last, said := r.reported[server]
 		silent := entry.ReportTime.Sub(last.ReportTime.Time)
 		last.ReportTime = entry.ReportTime
-		if said && last == entry && silent < heartbeat {
+		if said && equality.Semantic.DeepEqual(last, entry) && silent < heartbeat {
 			continue
 		}
 		if !r.apply(ctx, server, &entry) {
@@ -186,8 +187,8 @@ func (r *Reporter) entries() map[types.NamespacedName]openimv1.ReceiverStatus {
 			Name:               r.Name,
 			Version:            r.Version,
 			ReportTime:         seconds(r.Now()),
-			ClockOffsetSeconds: int64(r.Offset() / time.Second),
-			JournalFull:        r.Journal != nil && r.Journal.Full(),
+			ClockOffsetSeconds: told(int64(r.Offset() / time.Second)),
+			JournalState:       r.journalState(),
 			Quarantines:        r.quarantines(),
 		}
 	}
@@ -216,6 +217,13 @@ func (r *Reporter) entries() map[types.NamespacedName]openimv1.ReceiverStatus {
 	return entries
 }
 
+func (r *Reporter) journalState() openimv1.JournalState {
+	if r.Journal != nil && r.Journal.Full() {
+		return openimv1.JournalFull
+	}
+	return ""
+}
+
 func (r *Reporter) quarantines() int64 {
 	if r.Journal == nil {
 		return 0
@@ -241,10 +249,10 @@ func configuration(entry openimv1.ReceiverStatus) *openimac.ReceiverStatusApplyC
 		OldestPendingTime:  told(entry.OldestPendingTime),
 		PendingReason:      told(entry.PendingReason),
 		DeadLetters:        told(entry.DeadLetters),
-		JournalFull:        told(entry.JournalFull),
+		JournalState:       told(entry.JournalState),
 		Quarantines:        told(entry.Quarantines),
-		ClockOffsetSeconds: told(entry.ClockOffsetSeconds),
-		Stopped:            told(entry.Stopped),
+		ClockOffsetSeconds: entry.ClockOffsetSeconds,
+		State:              told(entry.State),
 	}
 }
 

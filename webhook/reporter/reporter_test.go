@@ -133,11 +133,11 @@ func TestReportsWhatWaitsAndWhy(t *testing.T) {
 			"chat/demo": {
 				Name: new("receiver-0"), Version: new("v1"), ReportTime: &now, LastCallbackTime: &at,
 				Pending: new(int64(3)), OldestPendingTime: &at, PendingReason: new(openimv1.PendingForbidden),
-				DeadLetters: new(int64(1)), JournalFull: new(true), ClockOffsetSeconds: new(int64(-3700)),
+				DeadLetters: new(int64(1)), JournalState: new(openimv1.JournalFull), ClockOffsetSeconds: new(int64(-3700)),
 			},
 			"chat/gone": {
 				Name: new("receiver-0"), Version: new("v1"), ReportTime: &now,
-				DeadLetters: new(int64(2)), JournalFull: new(true), ClockOffsetSeconds: new(int64(-3700)),
+				DeadLetters: new(int64(2)), JournalState: new(openimv1.JournalFull), ClockOffsetSeconds: new(int64(-3700)),
 			},
 		}
 		if diff := cmp.Diff(want, r.told); diff != "" {
@@ -184,7 +184,7 @@ func TestFarewell(t *testing.T) {
 				reporter.Farewell(t.Context())
 				now := seconds(time.Now())
 				if tc.want != nil {
-					tc.want.Name, tc.want.Version, tc.want.ReportTime, tc.want.Stopped = new("receiver-0"), new("v1"), &now, new(true)
+					tc.want.Name, tc.want.Version, tc.want.ReportTime, tc.want.State = new("receiver-0"), new("v1"), &now, new(openimv1.ReceiverStopped)
 				}
 				got, found := r.told["chat/demo"]
 				if found != (tc.want != nil) {

@@ -243,6 +243,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: time
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+- name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.JournalState
+  scalar: string
 - name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.OmittedField
   map:
     fields:
@@ -307,6 +309,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tokenSecretName
       type:
         scalar: string
+- name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.ReceiverState
+  scalar: string
 - name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.ReceiverStatus
   map:
     fields:
@@ -316,9 +320,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: deadLetters
       type:
         scalar: numeric
-    - name: journalFull
+    - name: journalState
       type:
-        scalar: boolean
+        namedType: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.JournalState
     - name: lastCallbackTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
@@ -340,9 +344,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: reportTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
-    - name: stopped
+    - name: state
       type:
-        scalar: boolean
+        namedType: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.ReceiverState
     - name: version
       type:
         scalar: string

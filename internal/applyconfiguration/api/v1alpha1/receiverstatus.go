@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -20,26 +21,29 @@ type ReceiverStatusApplyConfiguration struct {
 	ReportTime *v1.Time `json:"reportTime,omitempty"`
 	// lastCallbackTime is when the receiver last accepted a callback of this server.
 	LastCallbackTime *v1.Time `json:"lastCallbackTime,omitempty"`
-	// pending is the number of acknowledged changes that are in the receiver's journal and not in the API server yet.
+	// pending is the number of acknowledged changes that are in the receiver's journal and not in the API server yet. It is
+	// absent if there are none.
 	Pending *int64 `json:"pending,omitempty"`
 	// oldestPendingTime is when the oldest pending change was received.
 	OldestPendingTime *v1.Time `json:"oldestPendingTime,omitempty"`
 	// pendingReason says in a word why the oldest pending change could not be written, such as Unreachable, Forbidden or
 	// Throttled. It is absent if no attempt has failed yet.
 	PendingReason *string `json:"pendingReason,omitempty"`
-	// deadLetters is the number of changes that the receiver put aside because the API server will never take them.
+	// deadLetters is the number of changes that the receiver put aside because the API server will never take them. It is
+	// absent if there are none.
 	DeadLetters *int64 `json:"deadLetters,omitempty"`
-	// journalFull is true while the receiver's journal, or its disk, has no room, so that replies wait for the API server.
-	JournalFull *bool `json:"journalFull,omitempty"`
+	// journalState is Full while the receiver's journal, or its disk, has no room, so that replies wait for the API server. It
+	// is absent otherwise.
+	JournalState *apiv1alpha1.JournalState `json:"journalState,omitempty"`
 	// quarantines is the number of damaged parts of the journal that were put aside in its directory. What could be read of
-	// them was taken up.
+	// them was taken up. It is absent if there are none.
 	Quarantines *int64 `json:"quarantines,omitempty"`
 	// clockOffsetSeconds is what has to be added to the clock of the receiver's node to get the API server's time. It is
 	// absent while the difference is within five seconds, which needs no correction.
 	ClockOffsetSeconds *int64 `json:"clockOffsetSeconds,omitempty"`
-	// stopped is true if the receiver has ended in order and left this entry because of what is pending or dead in its
-	// journal.
-	Stopped *bool `json:"stopped,omitempty"`
+	// state is Stopped if the receiver has ended in order and left this entry because of what is pending or dead in its
+	// journal. It is absent while the receiver runs.
+	State *apiv1alpha1.ReceiverState `json:"state,omitempty"`
 }
 
 // ReceiverStatusApplyConfiguration constructs a declarative configuration of the ReceiverStatus type for use with
@@ -112,11 +116,11 @@ func (b *ReceiverStatusApplyConfiguration) WithDeadLetters(value int64) *Receive
 	return b
 }
 
-// WithJournalFull sets the JournalFull field in the declarative configuration to the given value
+// WithJournalState sets the JournalState field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the JournalFull field is set to the value of the last call.
-func (b *ReceiverStatusApplyConfiguration) WithJournalFull(value bool) *ReceiverStatusApplyConfiguration {
-	b.JournalFull = &value
+// If called multiple times, the JournalState field is set to the value of the last call.
+func (b *ReceiverStatusApplyConfiguration) WithJournalState(value apiv1alpha1.JournalState) *ReceiverStatusApplyConfiguration {
+	b.JournalState = &value
 	return b
 }
 
@@ -136,10 +140,10 @@ func (b *ReceiverStatusApplyConfiguration) WithClockOffsetSeconds(value int64) *
 	return b
 }
 
-// WithStopped sets the Stopped field in the declarative configuration to the given value
+// WithState sets the State field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Stopped field is set to the value of the last call.
-func (b *ReceiverStatusApplyConfiguration) WithStopped(value bool) *ReceiverStatusApplyConfiguration {
-	b.Stopped = &value
+// If called multiple times, the State field is set to the value of the last call.
+func (b *ReceiverStatusApplyConfiguration) WithState(value apiv1alpha1.ReceiverState) *ReceiverStatusApplyConfiguration {
+	b.State = &value
 	return b
 }

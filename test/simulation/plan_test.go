@@ -44,6 +44,8 @@ type plan struct {
 	// failing, lost, conflicting and slow are the shares of the requests that fail before they are executed, lose their
 	// reply, are told of a conflict that is none, and take seconds.
 	failing, lost, conflicting, slow float64
+	// measureEvery is how old a measurement of the clock may get.
+	measureEvery time.Duration
 	// wrongDates is the share of replies whose Date is hours off.
 	wrongDates float64
 
@@ -128,10 +130,16 @@ func newPlan(seed uint64) *plan {
 		breaking:    pick(r, 0, 0, 0.05),
 		stuck:       pick(r, 0, 0, 0.05),
 		poisoned:    r.IntN(6) == 0,
-		end:         horizon,
+
+		measureEvery: time.Minute,
+		end:          horizon,
 	}
 	// Late changes are told from others by their age, so the clocks must agree on it.
 	late := r.IntN(20) == 0
+	if late {
+		// Half a day is long.
+		p.measureEvery = time.Hour
+	}
 	for i := range p.skews {
 		p.skews[i] = p.anySkew(r, late)
 	}

@@ -36,9 +36,6 @@ const (
 	// spacing is the least time between two writes of one receiver to one group.
 	spacing = 100 * time.Millisecond
 
-	// measureEvery is how old a measurement of the clock may get.
-	measureEvery = time.Minute
-
 	// clockError is how wrong a receiver's corrected clock may be. A correction stays as long as the offset may be within
 	// the tolerance of it, and the offset is known as precisely as a request is quick and a Date exact.
 	clockError = clockskew.Tolerance + 2*slowest + time.Second
@@ -176,7 +173,7 @@ func (r *replica) start() {
 	for _, entry := range replayed {
 		i.applier.Add(entry)
 	}
-	prober := &clockskew.Prober{Meter: i.meter, Every: measureEvery, Ask: func(ctx context.Context) error {
+	prober := &clockskew.Prober{Meter: i.meter, Every: i.measureEvery, Ask: func(ctx context.Context) error {
 		return i.request(ctx, "ask", "", func() error { return nil })
 	}}
 	i.ended.Go(func() { i.check(i.applier.Start(ctx)) })

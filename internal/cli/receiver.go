@@ -109,14 +109,15 @@ func newReceiver(version string, o receiverOptions) (*receiverProcess, error) {
 	r := &receiverProcess{
 		options: o, version: version, log: logf.Log.WithName("receiver"), broken: make(chan error, 1),
 		registry: metrics.Registry,
-		clock:    stamp.NewClock(randomReplica(), time.Now),
+		// An identity for each process, not the journal's: what was written before its reply, because the journal was full, has
+		// a stamp that the journal knows nothing of, and the next process would make the same one if the wall clock is behind.
+		clock: stamp.NewClock(randomReplica(), time.Now),
 	}
 	offset := time.Duration(0)
 	if o.ack == ackJournal {
 		if err := r.openJournal(); err != nil {
 			return nil, err
 		}
-		r.clock = stamp.NewClock(r.journal.Replica(), time.Now)
 		r.clock.Observe(stamp.Stamp{HLC: r.journal.HighestTime()})
 		var err error
 		if offset, err = r.journal.Offset(); err != nil {

@@ -53,13 +53,15 @@ type Journal interface {
 	Bury(sequences []uint64) error
 }
 
-// Options of an Applier. All are required.
+// Options of an Applier. All but Jitter are required.
 type Options struct {
 	Writer   Writer
 	Journal  Journal
 	Now      func() time.Time
 	Log      logr.Logger
 	Registry prometheus.Registerer
+	// Jitter returns a random duration from 0 up to most, for the wait after a failure; nil for one that nobody can repeat.
+	Jitter func(most time.Duration) time.Duration
 }
 
 // Applier applies entries of the journal. It is safe for concurrent use.
@@ -68,6 +70,7 @@ type Applier struct {
 	journal Journal
 	now     func() time.Time
 	log     logr.Logger
+	jitter  func(most time.Duration) time.Duration
 	metrics *metrics
 
 	mu     sync.Mutex
@@ -104,10 +107,15 @@ func New(options Options) *Applier {
 		journal: options.Journal,
 		now:     options.Now,
 		log:     options.Log,
+		jitter:  options.Jitter,
 		groups:  map[groupKey]*group{},
 
 		complained: map[string]time.Time{},
 		wake:       make(chan struct{}, maxInFlight),
+	}
+	if a.jitter == nil {
+		//nolint:gosec // jitter is no secret
+		a.jitter = rand.N[time.Duration]
 	}
 	a.metrics = newMetrics(options.Registry, a)
 	return a
@@ -214,7 +222,7 @@ func (a *Applier) finish(g *group, left leftover) {
 	wait := spacing
 	if len(left.entries) > 0 {
 		g.failures++
-		wait = max(left.wait, backoff(g.failures))
+		wait = max(left.wait, a.backoff(g.failures))
 	} else {
 		g.failures = 0
 	}
@@ -257,10 +265,9 @@ func (a *Applier) Settle(ctx context.Context) bool {
 }
 
 // backoff is how long to wait after so many failures in a row, with jitter: many groups fail at the same moment.
-func backoff(failures int) time.Duration {
+func (a *Applier) backoff(failures int) time.Duration {
 	full := min(firstBackoff<<min(failures-1, 16), maxBackoff)
-	//nolint:gosec // jitter is no secret
-	return full/2 + rand.N(full/2)
+	return full/2 + a.jitter(full/2)
 }
 
 // apply writes the entries in one write, and returns those that must be tried again.

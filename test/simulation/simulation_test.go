@@ -190,16 +190,16 @@ var atLeast = map[string]int{
 	"removals undone by a crash":                  2_000,
 	"objects deleted":                             250,
 	"dead letters that were poison":               150,
-	"dead letters that were late":                 25,
+	"dead letters that were late":                 30,
 	"clocks set":                                  600,
 	"clock corrections":                           1_000,
-	"wrong dates":                                 6_000,
+	"wrong dates":                                 3_500,
 	"stamps by a clock that was measured":         8_000,
-	"requests: " + string(refused):                8_000,
-	"requests: " + string(hanging):                3_000,
-	"requests: " + string(replyLost):              5_000,
-	"requests: " + string(serverError):            3_000,
-	"requests: " + string(overloaded):             3_000,
+	"requests: " + string(refused):                6_000,
+	"requests: " + string(hanging):                2_000,
+	"requests: " + string(replyLost):              2_500,
+	"requests: " + string(serverError):            2_500,
+	"requests: " + string(overloaded):             2_200,
 	"requests: " + string(unauthorized):           1_200,
 	"requests: " + string(forbidden):              1_200,
 	"requests: " + string(conflicting):            250,
@@ -248,7 +248,7 @@ func report(t *testing.T, seed uint64, r result) {
 
 // Without it a failure could not be repeated.
 func TestSameSeedSameRun(t *testing.T) {
-	for seed := range uint64(100) {
+	for seed := range uint64(60) {
 		first, second := simulate(t, seed, func(string) {}), simulate(t, seed, func(string) {})
 		if diff := cmp.Diff(first, second, cmp.AllowUnexported(result{})); diff != "" {
 			t.Fatalf("seed %d gives two different runs:\n%s", seed, diff)

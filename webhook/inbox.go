@@ -63,7 +63,6 @@ func (i *JournalInbox) Accept(ctx context.Context, namespace string, change merg
 	_, broken := errors.AsType[*journal.BrokenError](err)
 	switch {
 	case broken:
-		i.Broken(err)
 	case errors.Is(err, journal.ErrFull), errors.Is(err, errStuck):
 	default:
 		return err
@@ -82,9 +81,11 @@ func (i *JournalInbox) append(ctx context.Context, namespace string, change merg
 	go func() {
 		defer i.stuck.Add(-1)
 		entry, err := i.Journal.Append(namespace, change)
+		// What follows is due also if nobody waits any more: a disk may hang before it fails.
 		if err == nil {
-			// Also if nobody waits any more.
 			i.Applier.Add(entry)
+		} else if _, broken := errors.AsType[*journal.BrokenError](err); broken {
+			i.Broken(err)
 		}
 		result <- err
 	}()

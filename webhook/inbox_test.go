@@ -137,6 +137,30 @@ func TestJournalInboxDoesNotWaitForAStuckDisk(t *testing.T) {
 	})
 }
 
+// The process must end although nobody waits for the disk any more: what came before and is on the disk waits for that.
+func TestJournalInboxTellsOfADiskThatHangsBeforeItFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var applier queue
+		told := 0
+		stuck := make(chan struct{})
+		accepting := &JournalInbox{
+			Journal: appender(func(string, merge.Change) (journal.Entry, error) {
+				<-stuck
+				return journal.Entry{}, &journal.BrokenError{Cause: errors.New("input/output error")}
+			}),
+			Applier: &applier, Overflow: &inbox{}, Overflowed: uncounted(), Broken: func(error) { told++ },
+		}
+		if err := accepting.Accept(t.Context(), "chat", toldName("n")); err != nil || told > 0 {
+			t.Fatalf("error %v, the journal is taken for broken %d times", err, told)
+		}
+		close(stuck)
+		synctest.Wait()
+		if told != 1 || len(applier) > 0 {
+			t.Errorf("the journal is taken for broken %d times, %d entries are applied", told, len(applier))
+		}
+	})
+}
+
 func TestJournalInboxBoundsWhatIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var applier queue

@@ -102,6 +102,9 @@ type overtakenError struct{ cause error }
 func (e *overtakenError) Error() string { return "others kept writing it: " + e.cause.Error() }
 func (e *overtakenError) Unwrap() error { return e.cause }
 
+// errOutdated stands for what an object seems to be that may be outdated.
+var errOutdated = errors.New("the object may be outdated, and there was no time to read it again")
+
 // recent lets the API server answer from its watch cache, which costs it half of what a read from etcd does. The object may
 // be outdated by some milliseconds: what is then written ends in a conflict.
 var recent = &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: "0"}}
@@ -127,8 +130,8 @@ func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State
 		err = identify(key, stored, told)
 	}
 	if _, foreign := errors.AsType[*IdentityError](err); first && (foreign || errors.Is(err, ErrAbsent)) {
-		// A verdict that nothing can mend is not passed on an outdated object.
-		return "", &overtakenError{err}
+		// A verdict that nothing can mend is not passed on an outdated object, nor when the time is up before the next read.
+		return "", &overtakenError{errOutdated}
 	} else if err != nil {
 		return "", err
 	}

@@ -278,6 +278,28 @@ var _ = Describe("Writer", func() {
 		Expect(requests.reset()).To(Equal("get-recent get"))
 	})
 
+	It("passes no verdict when the time is up before it could read again", func(ctx SpecContext) {
+		namespace := newNamespace(ctx)
+		direct, err := client.NewWithWatch(env.Config, client.Options{Scheme: env.Client.Scheme()})
+		Expect(err).NotTo(HaveOccurred())
+		w := newWriter(interceptor.NewClient(direct, interceptor.Funcs{
+			Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+				requested := &client.GetOptions{}
+				requested.ApplyOptions(opts)
+				if requested.AsGetOptions().ResourceVersion == "0" {
+					return w.Get(ctx, key, object, opts...)
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			},
+		}))
+		hurried, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err = w.Write(hurried, namespace, told(1, "G002", named("A")), groupwriter.OnlyIfPresent)
+		Expect(err).To(HaveOccurred())
+		Expect(err).NotTo(MatchError(groupwriter.ErrAbsent))
+	})
+
 	It("creates at once what a creation tells of, and merges where an update came first", func(ctx SpecContext) {
 		namespace := newNamespace(ctx)
 		requests := &counter{}

@@ -114,7 +114,6 @@ func New(options Options) *Applier {
 		wake:       make(chan struct{}, maxInFlight),
 	}
 	if a.jitter == nil {
-		//nolint:gosec // jitter is no secret
 		a.jitter = rand.N[time.Duration]
 	}
 	a.metrics = newMetrics(options.Registry, a)

@@ -116,6 +116,8 @@ func TestAPIServerInboxMergesWhatWaitsForOneGroup(t *testing.T) {
 		if len(w.writes) != 4 || w.overlaps > 0 {
 			t.Errorf("%d writes for 2 groups, %d of them at once with another of the group", len(w.writes), w.overlaps)
 		}
+		i.mu.Lock()
+		defer i.mu.Unlock()
 		if len(i.next) > 0 {
 			t.Errorf("%d groups are remembered for nothing", len(i.next))
 		}

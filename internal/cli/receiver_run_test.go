@@ -84,7 +84,7 @@ func runReceiver(t *testing.T, disk vfs.FS, api *objects) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.clock = stamp.NewClock(r.journal.Replica(), time.Now)
+	r.clock = stamp.NewClock(randomReplica(), time.Now)
 	inbox, err := r.journalInbox(api, webhook.NewAPIServerInbox(api))
 	if err != nil {
 		t.Fatal(err)

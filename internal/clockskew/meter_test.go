@@ -107,6 +107,28 @@ func TestTransportMeasures(t *testing.T) {
 	}
 }
 
+func TestProberConfirmsAWrongClockAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var correction time.Duration
+		m := NewMeter(time.Now, 0, func(c time.Duration) { correction = c })
+		p := &Prober{Meter: m, Every: time.Minute, Ask: func(context.Context) error {
+			m.Observe(time.Now().Add(time.Hour), time.Now(), time.Now())
+			return nil
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- p.Start(ctx) }()
+		synctest.Wait()
+		if wrong := (correction - time.Hour).Abs(); wrong > Tolerance {
+			t.Errorf("at the start the correction is %v", correction)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestProberAsksOnlyWhenNothingElseDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMeter(time.Now, 0, func(time.Duration) {})

@@ -23,10 +23,11 @@ func (p *Prober) Start(ctx context.Context) error {
 	defer ticks.Stop()
 	for {
 		if p.Meter.age() > p.Every/2 {
-			asking, cancel := context.WithTimeout(ctx, p.Every/2)
-			// While the API server is away, its clock stays as it was last measured.
-			_ = p.Ask(asking)
-			cancel()
+			p.ask(ctx)
+			if p.Meter.doubtful() {
+				// What only a second measurement can confirm is confirmed at once: every stamp until then is wrong.
+				p.ask(ctx)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -34,6 +35,20 @@ func (p *Prober) Start(ctx context.Context) error {
 		case <-ticks.C:
 		}
 	}
+}
+
+func (p *Prober) ask(ctx context.Context) {
+	asking, cancel := context.WithTimeout(ctx, p.Every/2)
+	defer cancel()
+	// While the API server is away, its clock stays as it was last measured.
+	_ = p.Ask(asking)
+}
+
+// doubtful reports whether the last measurement is at odds with the correction in force.
+func (m *Meter) doubtful() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.doubt != nil
 }
 
 // age is how long ago the offset was measured last. A clock that was set since makes it meaningless, so it counts as old.

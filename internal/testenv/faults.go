@@ -18,13 +18,36 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// Signal sends a signal to etcd or kube-apiserver.
+// Signal sends a signal to etcd or kube-apiserver. After SIGSTOP no thread of it runs any more.
 func (e *Environment) Signal(component string, signal syscall.Signal) error {
 	pid, _, err := child(component)
 	if err != nil {
 		return err
 	}
-	return syscall.Kill(pid, signal)
+	if err := syscall.Kill(pid, signal); err != nil || signal != syscall.SIGSTOP {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return wait.PollUntilContextCancel(ctx, time.Millisecond, true, func(context.Context) (bool, error) { return stopped(pid), nil })
+}
+
+// stopped reports whether every thread of the process has been stopped by a signal.
+func stopped(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return false
+	}
+	for _, stat := range threads {
+		content, err := os.ReadFile(stat)
+		if err != nil {
+			return false
+		}
+		if fields := strings.Fields(string(content[bytes.LastIndexByte(content, ')')+1:])); len(fields) == 0 || fields[0] != "T" {
+			return false
+		}
+	}
+	return true
 }
 
 // Crash kills etcd or kube-apiserver, and starts it again with the same arguments after a while.

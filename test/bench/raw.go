@@ -63,7 +63,7 @@ func rawStore(path string, kind rawKind, size int) (one, closeAll func() error, 
 		if err != nil {
 			return nil, nil, err
 		}
-		change := typicalChange(j.Replica())
+		change := typicalChange(j.Identity())
 		one := func() error {
 			_, err := j.Append(modeJournal, change)
 			return err
@@ -128,7 +128,7 @@ func recordBytes(dir string) (size int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, j.Close(), os.RemoveAll(dir)) }()
-	if _, err := j.Append(modeJournal, typicalChange(j.Replica())); err != nil {
+	if _, err := j.Append(modeJournal, typicalChange(j.Identity())); err != nil {
 		return 0, err
 	}
 	_, bytes := j.Depth()

@@ -9,7 +9,6 @@
 // (space.go). Damaged files are put aside, and what can be read of them is taken over (quarantine.go, salvage.go). What one
 // namespace holds, dead letters included, leaves room for the others (tally.go).
 //
-// One process at a time has a journal open. Its identity, which every stamp made beside it carries, and the highest time
-// that was ever stamped are kept in it too, so that the stamps of a restarted receiver come after its earlier ones even if
-// the wall clock went back.
+// One process at a time has a journal open. The highest time that was ever stamped is kept in it too, so that the stamps of a
+// restarted receiver come after its earlier ones even if the wall clock went back.
 package journal

@@ -28,7 +28,7 @@ const format = 1
 // The key space. Numbers are big-endian, so that entries come in the order of their acceptance.
 var (
 	formatKey   = []byte("meta/format")
-	replicaKey  = []byte("meta/replica")
+	identityKey = []byte("meta/replica")
 	clockKey    = []byte("meta/clock")
 	snapshotKey = []byte("meta/snapshot")
 	offsetKey   = []byte("meta/offset")
@@ -76,12 +76,12 @@ type Options struct {
 
 // Journal is an open journal. It is safe for concurrent use.
 type Journal struct {
-	dir     string
-	options Options
-	space   *space
-	lock    *pebble.Lock
-	db      *pebble.DB
-	replica uint64
+	dir      string
+	options  Options
+	space    *space
+	lock     *pebble.Lock
+	db       *pebble.DB
+	identity uint64
 	// failed gets the first failure while the journal is opened; later ones go to Options.Fatal.
 	failed chan error
 	opened atomic.Bool
@@ -240,7 +240,7 @@ func (j *Journal) identify() error {
 	case found && version != format:
 		return &formatError{version}
 	case found:
-		if j.replica, found, err = j.number(replicaKey); err == nil && !found {
+		if j.identity, found, err = j.number(identityKey); err == nil && !found {
 			err = errors.New("the journal has no identity")
 		}
 		return err
@@ -260,11 +260,11 @@ func (j *Journal) initialize(clock stamp.HLC) error {
 	defer batch.Close()
 	err := errors.Join(
 		batch.Set(formatKey, encodeNumber(format), nil),
-		batch.Set(replicaKey, random[:], nil),
+		batch.Set(identityKey, random[:], nil),
 		batch.Set(clockKey, encodeNumber(uint64(clock)), nil),
 		batch.Commit(pebble.Sync),
 	)
-	j.replica = binary.BigEndian.Uint64(random[:])
+	j.identity = binary.BigEndian.Uint64(random[:])
 	return err
 }
 
@@ -300,8 +300,8 @@ func (j *Journal) count() error {
 	return nil
 }
 
-// Replica is the journal's identity, for the stamps that are made beside it.
-func (j *Journal) Replica() uint64 { return j.replica }
+// Identity tells the journal from every other: where a damaged one was put aside, a new one has started.
+func (j *Journal) Identity() uint64 { return j.identity }
 
 // HighestTime is the highest time stamped in any entry so far. A clock must observe it before it makes a stamp.
 func (j *Journal) HighestTime() stamp.HLC {

@@ -75,7 +75,7 @@ func TestEntriesReturnAsTheyWere(t *testing.T) {
 	fs := vfs.NewMem()
 	j := open(t, fs, 1<<20)
 	want := []Entry{appended(t, j, 1), appended(t, j, 2), appended(t, j, 3)}
-	replica := j.Replica()
+	replica := j.Identity()
 	closed(t, j)
 
 	j = open(t, fs, 1<<20)
@@ -83,7 +83,7 @@ func TestEntriesReturnAsTheyWere(t *testing.T) {
 	if diff := cmp.Diff(want, waiting(t, j)); diff != "" {
 		t.Error(diff)
 	}
-	if j.Replica() != replica {
+	if j.Identity() != replica {
 		t.Error("the identity changed")
 	}
 	if next := appended(t, j, 4); next.Sequence <= want[2].Sequence {

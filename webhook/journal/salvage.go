@@ -269,7 +269,7 @@ func (j *Journal) catchUp(behind [][]written) error {
 	for _, w := range slices.Concat(behind...) {
 		var err error
 		switch {
-		case bytes.Equal(w.key, formatKey), bytes.Equal(w.key, replicaKey):
+		case bytes.Equal(w.key, formatKey), bytes.Equal(w.key, identityKey):
 			// The journal has been identified.
 		case bytes.Equal(w.key, clockKey):
 			// It never goes back; what it says is in the entries as well, as far as they were written after the tear.

@@ -199,7 +199,7 @@ func newDamageable(t *testing.T) damageable {
 	if err := j.SaveSnapshot([]byte("snapshot")); err != nil {
 		t.Fatal(err)
 	}
-	d.replica, d.clock = j.Replica(), j.HighestTime()
+	d.replica, d.clock = j.Identity(), j.HighestTime()
 	for deadline := time.Now().Add(patience); ; {
 		if m := j.db.Metrics(); m.Compact.NumInProgress == 0 && m.Flush.NumInProgress == 0 && m.MemTable.Count == 1 {
 			break
@@ -385,7 +385,7 @@ func TestDamageIsQuarantinedAndTheRestTakenOver(t *testing.T) {
 				switch n := j.Quarantined(); {
 				case n == 1:
 					quarantined++
-					if j.Replica() == d.replica {
+					if j.Identity() == d.replica {
 						t.Fatalf("seed %d: the identity of a damaged journal is used again", seed)
 					}
 				case n > 1 || tc.noticed || len(lost) > 0 && tc.lost > 1:

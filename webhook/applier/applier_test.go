@@ -219,6 +219,45 @@ func TestHotGroupIsMergedAndStarvesNobody(t *testing.T) {
 	})
 }
 
+// While callbacks come the applier leaves the API server, and the disk under it, to the replies; then it makes up for it.
+func TestFewWritesAreInFlightWhileCallbacksCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.server.latency = 50 * time.Millisecond
+		inFlight := func() (n int) {
+			f.server.mu.Lock()
+			defer f.server.mu.Unlock()
+			for _, writes := range f.server.inFlight {
+				n += writes
+			}
+			return n
+		}
+		const groups = 400
+		most := 0
+		for i := range groups {
+			f.tell(fmt.Sprintf("g%d", i), "x")
+			pass(5 * time.Millisecond)
+			most = max(most, inFlight())
+		}
+		if most != gentleInFlight {
+			t.Errorf("up to %d writes were in flight while callbacks came, want %d", most, gentleInFlight)
+		}
+		pass(lull)
+		most = 0
+		for range 100 {
+			pass(time.Millisecond)
+			most = max(most, inFlight())
+		}
+		if most != maxInFlight {
+			t.Errorf("up to %d writes were in flight after that, want %d", most, maxInFlight)
+		}
+		pass(time.Second)
+		if left := f.rest().waiting; left > 0 {
+			t.Errorf("%d changes are left", left)
+		}
+	})
+}
+
 func TestFirstChangeGoesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

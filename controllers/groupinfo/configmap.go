@@ -3,6 +3,7 @@ package groupinfo
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -47,9 +48,9 @@ type desired struct {
 // dot, so no two pairs share one.
 func configMapName(sync *openimv1.GroupSync, group string) string { return sync.Name + "." + group }
 
-// desire computes the ConfigMap for the group.
-func desire(sync *openimv1.GroupSync, group *openimv1.GroupInfo) (desired, error) {
-	data, err := content(group.Spec, sync.Spec.Target.ConfigMap.Format)
+// desire computes the ConfigMap for the group, of which content is what counts.
+func desire(sync *openimv1.GroupSync, group *openimv1.GroupInfo, content openimv1.GroupInfoSpec) (desired, error) {
+	data, err := layOut(content, sync.Spec.Target.ConfigMap.Format)
 	if err != nil {
 		return desired{}, err
 	}
@@ -58,22 +59,12 @@ func desire(sync *openimv1.GroupSync, group *openimv1.GroupInfo) (desired, error
 		return desired{}, err
 	}
 	return desired{
-		key: client.ObjectKey{Namespace: group.Namespace, Name: configMapName(sync, group.Name)},
-		labels: map[string]string{
-			openimv1.LabelGroupSync: sync.Name,
-			openimv1.LabelGroupInfo: group.Name,
-			openimv1.LabelServer:    group.Spec.ServerName,
-		},
+		key:         client.ObjectKey{Namespace: group.Namespace, Name: configMapName(sync, group.Name)},
+		labels:      targetLabels(sync, group),
 		annotations: map[string]string{openimv1.AnnotationContentHash: hash},
-		owner: metav1.OwnerReference{
-			APIVersion: openimv1.GroupVersion.String(),
-			Kind:       "GroupSync",
-			Name:       sync.Name,
-			UID:        sync.UID,
-			Controller: new(true),
-		},
-		data: data,
-		hash: hash,
+		owner:       controllerReference(sync),
+		data:        data,
+		hash:        hash,
 	}, nil
 }
 
@@ -84,6 +75,57 @@ type conflictError struct{ target string }
 
 func (e *conflictError) Error() string {
 	return fmt.Sprintf("%s exists and does not belong to this GroupSync; delete or rename it, or use a GroupSync of another name", e.target)
+}
+
+var _ target = (*configMaps)(nil)
+
+// step implements target.
+func (c *configMaps) step(ctx context.Context, t *task) outcome {
+	if t.fault != nil {
+		entry := t.newEntry()
+		entry.State, entry.Message = openimv1.SyncStateGaveUp, t.fault.Error()
+		t.finish(&entry)
+		return outcome{entry: &entry}
+	}
+	due, err := t.rules.Due(t.group, "")
+	if err != nil {
+		return outcome{entry: t.recorded, err: err}
+	}
+	if t.ignored(due.Hash) {
+		entry := t.newEntry()
+		entry.State, entry.ContentHash = openimv1.SyncStateIgnored, due.Hash
+		t.finish(&entry)
+		return outcome{entry: &entry}
+	}
+	want, err := desire(t.sync, t.group, t.rules.Content(t.group.Spec))
+	if err != nil {
+		return outcome{entry: t.recorded, err: err}
+	}
+	return conclude(t, want, c.ensure(ctx, want, t.recorded != nil && t.recorded.State == openimv1.SyncStateConflict))
+}
+
+// conclude returns the outcome of an attempt to bring the ConfigMap in step that ended with err.
+func conclude(t *task, want desired, err error) outcome {
+	entry := t.newEntry()
+	entry.Target = want.target()
+	o := outcome{entry: &entry}
+	if request := t.request(); request != nil {
+		entry.RequestedAt = request
+	}
+	switch conflict, isConflict := errors.AsType[*conflictError](err); {
+	case isConflict:
+		entry.State, entry.Message = openimv1.SyncStateConflict, conflict.Error()
+		o.after = conflictRecheck
+	case err != nil:
+		entry.State = openimv1.SyncStateFailed
+		entry.Message = fmt.Sprintf("%s could not be written (%s); the operator tries again", want.target(), apierr.Reason(err))
+		o.err = err
+	default:
+		// Otherwise the target holds what it held before.
+		entry.State, entry.ContentHash = openimv1.SyncStateSynced, want.hash
+	}
+	t.finish(&entry)
+	return o
 }
 
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch;delete
@@ -210,6 +252,11 @@ func (c *configMaps) patch(ctx context.Context, want desired, known *metav1.Part
 	return nil
 }
 
+// remove implements target.
+func (c *configMaps) remove(ctx context.Context, group client.ObjectKey, syncs []openimv1.GroupSync) error {
+	return c.prune(ctx, group, syncs, func(*openimv1.GroupSync) bool { return true })
+}
+
 // prune deletes the group's ConfigMaps whose GroupSync does not want them: those that remove selects among the GroupSyncs
 // that keep one for this group.
 func (c *configMaps) prune(ctx context.Context, group client.ObjectKey, syncs []openimv1.GroupSync, remove func(*openimv1.GroupSync) bool) error {
@@ -257,7 +304,7 @@ func metadataOf(ctx context.Context, reader client.Reader, key client.ObjectKey)
 	return object, nil
 }
 
-func isControlledBy(object *metav1.PartialObjectMetadata, owner types.UID) bool {
+func isControlledBy(object metav1.Object, owner types.UID) bool {
 	controller := metav1.GetControllerOf(object)
 	return controller != nil && controller.UID == owner
 }

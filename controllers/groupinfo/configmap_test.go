@@ -30,10 +30,8 @@ var _ = Describe("A ConfigMap of a GroupSync", func() {
 	// wanted is the target for the group g1 with this name.
 	wanted := func(groupName string) desired {
 		GinkgoHelper()
-		want, err := desire(sync, &openimv1.GroupInfo{
-			ObjectMeta: metav1.ObjectMeta{Namespace: sync.Namespace, Name: "g1"},
-			Spec:       openimv1.GroupInfoSpec{ServerName: "demo", GroupID: "g1", GroupName: &groupName},
-		})
+		spec := openimv1.GroupInfoSpec{ServerName: "demo", GroupID: "g1", GroupName: &groupName}
+		want, err := desire(sync, &openimv1.GroupInfo{ObjectMeta: metav1.ObjectMeta{Namespace: sync.Namespace, Name: "g1"}, Spec: spec}, spec)
 		Expect(err).NotTo(HaveOccurred())
 		return want
 	}

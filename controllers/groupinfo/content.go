@@ -12,12 +12,9 @@ import (
 // jsonKey is the key of a ConfigMap in the format JSON.
 const jsonKey = "group.json"
 
-// content returns the data of a group's ConfigMap. It is a pure function of the spec: history and status have no part in
-// it.
-func content(spec openimv1.GroupInfoSpec, format openimv1.ConfigMapFormat) (map[string]string, error) {
-	// What is not stored of the group has no value to mirror.
-	spec.Omitted = nil
-	encoded, err := json.Marshal(spec)
+// layOut returns the data of a group's ConfigMap. It is a pure function of what of the group counts.
+func layOut(content openimv1.GroupInfoSpec, format openimv1.ConfigMapFormat) (map[string]string, error) {
+	encoded, err := json.Marshal(content)
 	if err != nil {
 		return nil, fmt.Errorf("encode the group: %w", err)
 	}

@@ -212,7 +212,7 @@ func TestDesire(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "chat", Name: "g1"},
 		Spec:       openimv1.GroupInfoSpec{ServerName: "demo", GroupID: "g1", GroupName: new("A")},
 	}
-	got, err := desire(sync, group)
+	got, err := desire(sync, group, group.Spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestDesire(t *testing.T) {
 	// History and status are not content.
 	group.History = []openimv1.HistoryEntry{{Stamp: "1"}}
 	group.Status.ObservedGeneration = 7
-	again, err := desire(sync, group)
+	again, err := desire(sync, group, group.Spec)
 	if err != nil {
 		t.Fatal(err)
 	}

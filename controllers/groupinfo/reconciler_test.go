@@ -61,7 +61,7 @@ var _ = Describe("A reconcile", func() {
 		connection = connect()
 		r = &Reconciler{
 			Client: connection, Recorder: &recorder{}, Now: time.Now,
-			configMaps: newConfigMaps(connection), statusWrites: ownwrites.New(time.Now),
+			Rules: newRules(), configMaps: newConfigMaps(connection), jobs: newJobs(connection), statusWrites: ownwrites.New(time.Now),
 		}
 	})
 

@@ -99,6 +99,6 @@ const (
 	// ReasonInvalidExpression: a CEL expression is wrong or could take too long; the message names it. Correct it.
 	ReasonInvalidExpression = "InvalidExpression"
 
-	// ReasonInvalidTemplate: the Job template holds what it must not; the message says what. Correct it.
-	ReasonInvalidTemplate = "InvalidTemplate"
+	// ReasonInvalidTarget: the target holds what it must not; the message says what. Correct it.
+	ReasonInvalidTarget = "InvalidTarget"
 )

@@ -14,7 +14,8 @@ const (
 	// ConcurrencyForbid waits until the Job has ended.
 	ConcurrencyForbid ConcurrencyPolicy = "Forbid"
 
-	// ConcurrencyReplace deletes the Job, waits until it and its pods are gone, and starts another.
+	// ConcurrencyReplace deletes the Job, waits until it and its pods are gone, and starts another. A Job is left to run for
+	// half a minute before.
 	ConcurrencyReplace ConcurrencyPolicy = "Replace"
 
 	// ConcurrencyAllow starts another Job beside it.
@@ -79,7 +80,7 @@ type JobTarget struct {
 	FailedJobsHistoryLimit *int32 `json:"failedJobsHistoryLimit,omitempty"`
 
 	// ttlSecondsAfterFinished removes Jobs this long after they ended, once their outcome is recorded. Absent, only the
-	// history limits remove them. Whatever is set, a Job stays for half a minute: a replica of the operator that was held
+	// history limits remove them. Whatever is set, a Job stays for a minute: a replica of the operator that was held
 	// up finds it then, and does not run it again.
 	//
 	// +optional

@@ -27,6 +27,10 @@ const (
 	// AnnotationContentHash identifies the content that the operator wrote into the object.
 	AnnotationContentHash = GroupName + "/content-hash"
 
+	// AnnotationKeptFor marks a ConfigMap as a GroupSync's: it holds <uid of the GroupSync>/<name of the GroupInfo>. With
+	// the deletion policy Retain it is all that does.
+	AnnotationKeptFor = GroupName + "/kept-for"
+
 	// AnnotationRevision is on a Job: which of the runs for the group it is.
 	AnnotationRevision = GroupName + "/revision"
 )

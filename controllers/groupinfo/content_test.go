@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+	"sigs.k8s.io/yaml"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 )
@@ -122,6 +123,18 @@ func roundTrips(t interface {
 	}
 	if diff := cmp.Diff(spec, read); diff != "" {
 		t.Fatal("JSON: (-want +got)\n" + diff)
+	}
+
+	asYAML, err := layOut(spec, openimv1.ConfigMapFormatYAML)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read = openimv1.GroupInfoSpec{}
+	if err := yaml.UnmarshalStrict([]byte(asYAML[yamlKey]), &read); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(spec, read); diff != "" {
+		t.Fatal("YAML: (-want +got)\n" + diff)
 	}
 
 	keys, err := layOut(spec, openimv1.ConfigMapFormatKeys)

@@ -67,7 +67,7 @@ func (j *jobs) step(ctx context.Context, t *task) outcome {
 		o.after = earlier(o.after, max(at.Sub(t.now), time.Second))
 	}
 	after, err := j.clean(ctx, t, made)
-	o.after, o.err = earlier(o.after, after), errors.Join(o.err, err)
+	o.after, o.err = earlier(earlier(o.after, p.after), after), errors.Join(o.err, err)
 	return o
 }
 
@@ -102,8 +102,6 @@ func (j *jobs) act(ctx context.Context, t *task, p *plan) outcome {
 			p.entry.Message = fmt.Sprintf("%s could not be created (%s); the operator tries again", p.entry.Target, apierr.Reason(err))
 			return outcome{err: err}
 		}
-	case actAwait:
-		return outcome{after: p.entry.StartTime.Add(voidAfter).Sub(t.now)}
 	case actReplace:
 		if t.recorded.State == openimv1.SyncStateRunning {
 			return outcome{err: j.replace(ctx, t)}

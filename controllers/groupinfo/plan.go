@@ -26,8 +26,9 @@ const (
 	createWithin = 10 * time.Second
 	voidAfter    = 30 * time.Second
 
-	// keptFor is how long a Job is kept after it has ended. Who could still create it finds that it exists.
-	keptFor = 30 * time.Second
+	// keptFor is how long a Job is kept after it has ended, so that whoever could still create it finds that it exists. It
+	// ended by a third clock.
+	keptFor = time.Minute
 )
 
 // reasonJobLost is why a run failed whose Job vanished before its outcome was recorded.
@@ -86,8 +87,6 @@ const (
 	actStart
 	// actCreate: the intent is recorded already, and its Job is missing. It needs a slot.
 	actCreate
-	// actAwait: the intent is recorded already, and its Job is missing, but may be created by somebody else this moment.
-	actAwait
 	// actReplace: the Job that runs has to go first.
 	actReplace
 )
@@ -96,6 +95,8 @@ const (
 type plan struct {
 	entry  openimv1.GroupInfoSyncStatus
 	action runAction
+	// after is when to look again, if it is not zero.
+	after time.Duration
 	// before is the entry without the run that the action is about: what to record if it has to wait.
 	before openimv1.GroupInfoSyncStatus
 }
@@ -240,10 +241,12 @@ func (p *plan) whileRunning(t *task, due rules.Due, request *metav1.Time, job ob
 		p.start(t, due, request, 1)
 	case openimv1.ConcurrencyReplace:
 		e.Message = fmt.Sprintf("the next run waits until %s is deleted", e.Target)
-		p.action = actReplace
-		if job.deleting {
-			p.action = actNothing
+		// Not before its record is void: whoever could still create it has to find it.
+		p.after = e.StartTime.Add(voidAfter).Sub(t.now)
+		if p.after <= 0 && !job.deleting {
+			p.action = actReplace
 		}
+		p.after = max(p.after, 0)
 	default:
 		e.Message = fmt.Sprintf("the next run waits until %s has ended", e.Target)
 	}
@@ -259,7 +262,7 @@ func (p *plan) whileUnstarted(t *task, due rules.Due, request *metav1.Time, job 
 	case t.now.Before(e.StartTime.Add(createWithin)) && same:
 		p.action = actCreate
 	case t.now.Before(e.StartTime.Add(voidAfter)):
-		p.action = actAwait
+		p.after = e.StartTime.Add(voidAfter).Sub(t.now)
 	default:
 		// It did not happen, so its content is due as long as it is the group's.
 		attempts := int32(1)

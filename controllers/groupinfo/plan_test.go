@@ -118,8 +118,8 @@ func TestPlanRun(t *testing.T) {
 		"a group that is not picked any more keeps its record": {new(with(done, other)), gone, []func(*task){unselected}, with(done, other), actNothing},
 
 		"a recorded run without a Job gets one": {new(pending(1995)), gone, nil, pending(1995), actCreate},
-		"but not after ten seconds":             {new(pending(1990)), gone, nil, pending(1990), actAwait},
-		"nor with what has changed since":       {new(with(pending(1995), other)), gone, nil, with(pending(1995), other), actAwait},
+		"but not after ten seconds":             {new(pending(1990)), gone, nil, pending(1990), actNothing},
+		"nor with what has changed since":       {new(with(pending(1995), other)), gone, nil, with(pending(1995), other), actNothing},
 		"after half a minute the next one does": {new(pending(1970)), gone, nil, next(), actStart},
 		"and so it does with what has changed":  {new(with(pending(1970), other)), gone, nil, next(), actStart},
 		"a run that never was is due no more once the group is not picked": {
@@ -138,11 +138,15 @@ func TestPlanRun(t *testing.T) {
 			new(with(pending(1970), func(e *entry) { e.State = openimv1.SyncStateConflict })), gone, nil, next(), actStart,
 		},
 
-		"a Job runs":        {&running, active, nil, running, actNothing},
-		"a Job is in line":  {&running, observedJob{state: jobActive, suspended: true}, nil, with(running, message(target(4)+" is suspended: it waits for whoever queues it")), actNothing},
-		"Forbid waits":      {new(with(running, other)), active, nil, with(running, other, message("the next run waits until "+target(4)+" has ended")), actNothing},
-		"then goes on":      {new(with(running, other)), succeeded, nil, next(), actStart},
-		"and if it failed":  {new(with(running, other)), failure, nil, next(), actStart},
+		"a Job runs":       {&running, active, nil, running, actNothing},
+		"a Job is in line": {&running, observedJob{state: jobActive, suspended: true}, nil, with(running, message(target(4)+" is suspended: it waits for whoever queues it")), actNothing},
+		"Forbid waits":     {new(with(running, other)), active, nil, with(running, other, message("the next run waits until "+target(4)+" has ended")), actNothing},
+		"then goes on":     {new(with(running, other)), succeeded, nil, next(), actStart},
+		"and if it failed": {new(with(running, other)), failure, nil, next(), actStart},
+		"Replace deletes, but not at once": {
+			new(with(running, other, func(e *entry) { e.StartTime = at(1971) })), active, []func(*task){policy(openimv1.ConcurrencyReplace)},
+			with(running, other, func(e *entry) { e.StartTime = at(1971) }, message("the next run waits until "+target(4)+" is deleted")), actNothing,
+		},
 		"Replace deletes":   {new(with(running, other)), active, []func(*task){policy(openimv1.ConcurrencyReplace)}, with(running, other, message("the next run waits until "+target(4)+" is deleted")), actReplace},
 		"waits":             {new(with(running, other)), observedJob{state: jobActive, deleting: true}, []func(*task){policy(openimv1.ConcurrencyReplace)}, with(running, other, message("the next run waits until "+target(4)+" is deleted")), actNothing},
 		"and then goes on":  {new(with(running, other)), gone, []func(*task){policy(openimv1.ConcurrencyReplace)}, next(), actStart},

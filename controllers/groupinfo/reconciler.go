@@ -9,7 +9,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -213,13 +212,16 @@ func (r *Reconciler) stepTargets(ctx context.Context, s *scope) error {
 	return errors.Join(failures...)
 }
 
-// pruneTargets removes the ConfigMaps of GroupSyncs that do not select the group any more.
+// pruneTargets removes the ConfigMaps of GroupSyncs that do not select the group any more, or have another name for it.
 func (r *Reconciler) pruneTargets(ctx context.Context, s *scope) error {
-	wanted := map[types.UID]bool{}
-	for _, t := range s.tasks {
-		wanted[t.sync.UID] = true
-	}
-	return r.configMaps.prune(ctx, client.ObjectKeyFromObject(s.group), s.active, func(sync *openimv1.GroupSync) bool { return !wanted[sync.UID] })
+	return r.configMaps.prune(ctx, client.ObjectKeyFromObject(s.group), s.active, func(sync *openimv1.GroupSync, name string) bool {
+		if !s.counts(sync.Name) {
+			return false
+		}
+		entry := findSync(s.outcomes, sync)
+		// As long as the other one does not exist, this one is better than none.
+		return entry == nil || entry.State != openimv1.SyncStateSynced || entry.Target == "ConfigMap/"+name
+	})
 }
 
 // removeTargets removes what was kept for a group that is gone. At start it is the sweep of orphans: the watch of the

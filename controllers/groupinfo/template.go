@@ -1,10 +1,8 @@
 package groupinfo
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/base32"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/rules"
@@ -59,15 +58,45 @@ const fileVariable = "GROUP_FILE"
 
 // CheckTarget finds what is wrong with the target in a GroupSync's spec, beyond what the API server checks.
 func CheckTarget(spec *openimv1.GroupSyncSpec) []rules.Fault {
-	if spec.Target.Job == nil {
-		return nil
+	fault := func(format string, args ...any) rules.Fault {
+		return rules.Fault{Reason: openimv1.ReasonInvalidTarget, Message: "spec.target." + fmt.Sprintf(format, args...)}
 	}
 	var faults []rules.Fault
-	for _, message := range templateFaults(&spec.Target.Job.Template) {
-		faults = append(faults, rules.Fault{
-			Reason:  openimv1.ReasonInvalidTemplate,
-			Message: "spec.target.job.template.spec." + message,
-		})
+	if target := spec.Target.Job; target != nil {
+		for _, message := range templateFaults(&target.Template) {
+			faults = append(faults, fault("job.template.spec.%s", message))
+		}
+	}
+	if target := spec.Target.ConfigMap; target != nil {
+		for _, message := range configMapFaults(target) {
+			faults = append(faults, fault("configMap.%s", message))
+		}
+	}
+	return faults
+}
+
+// configMapFaults returns what a ConfigMap cannot have, each with its path in the target.
+func configMapFaults(target *openimv1.ConfigMapTarget) []string {
+	var faults []string
+	for _, key := range slices.Sorted(maps.Keys(target.Data)) {
+		if messages := validation.IsConfigMapKey(key); len(messages) > 0 {
+			faults = append(faults, fmt.Sprintf("data: %q cannot be a key: %s", key, strings.Join(messages, "; ")))
+		}
+	}
+	metadata := []struct {
+		path   string
+		values map[string]string
+	}{{"labels", target.Labels}, {"annotations", target.Annotations}}
+	for _, m := range metadata {
+		for _, key := range slices.Sorted(maps.Keys(m.values)) {
+			messages := validation.IsQualifiedName(strings.ToLower(key))
+			if m.path == "labels" {
+				messages = append(messages, validation.IsValidLabelValue(m.values[key])...)
+			}
+			if len(messages) > 0 {
+				faults = append(faults, fmt.Sprintf("%s[%q]: %s", m.path, key, strings.Join(messages, "; ")))
+			}
+		}
 	}
 	return faults
 }
@@ -151,17 +180,14 @@ var errGroupTooLarge = errors.New("the group is too large for a Job; choose less
 
 // groupJSON returns the group as a Job gets it.
 func groupJSON(content openimv1.GroupInfoSpec) (string, error) {
-	var encoded bytes.Buffer
-	encoder := json.NewEncoder(&encoded)
-	// A reader of JSON sees no difference, and an angle bracket takes one byte instead of six.
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(content); err != nil {
-		return "", fmt.Errorf("encode the group: %w", err)
+	encoded, err := groupText(content)
+	if err != nil {
+		return "", err
 	}
-	if encoded.Len() > maxGroupBytes {
-		return "", fmt.Errorf("%w (%d bytes, and %d fit)", errGroupTooLarge, encoded.Len(), maxGroupBytes)
+	if len(encoded) > maxGroupBytes {
+		return "", fmt.Errorf("%w (%d bytes, and %d fit)", errGroupTooLarge, len(encoded), maxGroupBytes)
 	}
-	return strings.TrimSuffix(encoded.String(), "\n"), nil
+	return encoded, nil
 }
 
 // desiredJob computes the Job for a run: the template, and the group as data.

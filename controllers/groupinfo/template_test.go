@@ -75,7 +75,7 @@ func TestTemplateFaults(t *testing.T) {
 				t.Errorf("%d faults", len(faults))
 			}
 			for _, fault := range faults {
-				if fault.Reason != openimv1.ReasonInvalidTemplate || !strings.HasPrefix(fault.Message, "spec.target.job.template.spec.t") {
+				if fault.Reason != openimv1.ReasonInvalidTarget || !strings.HasPrefix(fault.Message, "spec.target.job.template.spec.t") {
 					t.Errorf("%+v", fault)
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -37,6 +38,9 @@ type Rules struct {
 
 	selector   labels.Selector
 	conditions []*expression
+	// name and data are the expressions of a ConfigMap target.
+	name *expression
+	data map[string]*expression
 	// fields are those that count, or nil if all do.
 	fields   []openimv1.GroupField
 	triggers []openimv1.SyncTrigger
@@ -67,7 +71,57 @@ func compileRules(env *cel.Env, spec *openimv1.GroupSyncSpec, further []Fault) *
 		}
 		r.conditions = append(r.conditions, compiled)
 	}
+	if target := spec.Target.ConfigMap; target != nil {
+		r.compileConfigMap(env, target)
+	}
 	return r
+}
+
+// compileConfigMap compiles the expressions of a ConfigMap target.
+func (r *Rules) compileConfigMap(env *cel.Env, target *openimv1.ConfigMapTarget) {
+	text := func(name, source string) *expression {
+		compiled, err := compile(env, name, source, cel.StringType)
+		if err != nil {
+			r.Faults = append(r.Faults, Fault{openimv1.ReasonInvalidExpression, fmt.Sprintf("spec.target.configMap.%s; correct it", err)})
+		}
+		return compiled
+	}
+	if target.Name != "" {
+		r.name = text("name", target.Name)
+	}
+	if len(target.Data) > 0 {
+		r.data = map[string]*expression{}
+	}
+	for _, key := range slices.Sorted(maps.Keys(target.Data)) {
+		r.data[key] = text(fmt.Sprintf("data[%q]", key), target.Data[key])
+	}
+}
+
+// Name returns the name that the GroupSync has for the group's ConfigMap, or nothing if it leaves it to the operator. An
+// error is for the user and quotes nothing of the group.
+func (r *Rules) Name(group *openimv1.GroupInfo) (string, error) {
+	if r.name == nil {
+		return "", nil
+	}
+	return evaluate[string](r.name, variable(group))
+}
+
+// Data returns what the GroupSync has for the group's ConfigMap, or nil if it leaves that to a format. An error is for the
+// user and quotes nothing of the group.
+func (r *Rules) Data(group *openimv1.GroupInfo) (map[string]string, error) {
+	if r.data == nil {
+		return nil, nil
+	}
+	seen := variable(group)
+	data := make(map[string]string, len(r.data))
+	for _, key := range slices.Sorted(maps.Keys(r.data)) {
+		value, err := evaluate[string](r.data[key], seen)
+		if err != nil {
+			return nil, err
+		}
+		data[key] = value
+	}
+	return data, nil
 }
 
 // basis is short: it is part of every content hash.

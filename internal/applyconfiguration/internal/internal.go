@@ -36,10 +36,33 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.ConfigMapTarget
   map:
     fields:
+    - name: annotations
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: data
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: deletionPolicy
+      type:
+        namedType: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.DeletionPolicy
+      default: Delete
     - name: format
       type:
         namedType: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.ConfigMapFormat
-      default: Keys
+    - name: labels
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: name
+      type:
+        scalar: string
+- name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.DeletionPolicy
+  scalar: string
 - name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.ExistingGroupsPolicy
   scalar: string
 - name: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.GroupField

@@ -36,7 +36,7 @@ type JobTargetApplyConfiguration struct {
 	// failedJobsHistoryLimit is how many Jobs that failed are kept for each group.
 	FailedJobsHistoryLimit *int32 `json:"failedJobsHistoryLimit,omitempty"`
 	// ttlSecondsAfterFinished removes Jobs this long after they ended, once their outcome is recorded. Absent, only the
-	// history limits remove them. Whatever is set, a Job stays for half a minute: a replica of the operator that was held
+	// history limits remove them. Whatever is set, a Job stays for a minute: a replica of the operator that was held
 	// up finds it then, and does not run it again.
 	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
 }

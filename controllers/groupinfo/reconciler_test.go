@@ -10,6 +10,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -204,4 +205,44 @@ var _ = Describe("A reconcile", func() {
 		Expect(target.UID).To(Equal(foreign.UID))
 	})
 
+	It("records no run on top of another's: of two processes record at most one", func(ctx SpecContext) {
+		Expect(env.Client.Delete(ctx, sync)).To(Succeed())
+		crm := &openimv1.GroupSync{ObjectMeta: metav1.ObjectMeta{Namespace: group.Namespace, Name: "crm"}}
+		crm.Spec.ExistingGroups = openimv1.ExistingGroupsSync
+		crm.Spec.Target.Job = &openimv1.JobTarget{}
+		crm.Spec.Target.Job.Template.Spec.Template.Spec.Containers = []corev1.Container{{Name: "main", Image: "crm"}}
+		Expect(env.Client.Create(ctx, crm)).To(Succeed())
+
+		// This process is held up with the group as it was.
+		connection.shows[client.ObjectKeyFromObject(group)] = read(ctx)
+		object := read(ctx)
+		object.Spec.GroupName = new("B")
+		Expect(env.Client.Update(ctx, object)).To(Succeed())
+		elsewhere := connect()
+		other := &Reconciler{
+			Client: elsewhere, Recorder: &recorder{}, Now: time.Now,
+			Rules: newRules(), configMaps: newConfigMaps(elsewhere), jobs: newJobs(elsewhere), statusWrites: ownwrites.New(time.Now),
+		}
+		_, err := other.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(group)})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(elsewhere.written()).To(Equal([]string{"apply status", "create"}))
+		before := read(ctx).Status
+
+		_, err = r.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(group)})
+		Expect(err).To(Satisfy(apierrors.IsConflict))
+		Expect(connection.written()).To(Equal([]string{"apply status"}))
+		Expect(read(ctx).Status).To(Equal(before))
+	})
+
+	It("creates no Job whose run could not be recorded", func(ctx SpecContext) {
+		Expect(env.Client.Delete(ctx, sync)).To(Succeed())
+		crm := &openimv1.GroupSync{ObjectMeta: metav1.ObjectMeta{Namespace: group.Namespace, Name: "crm"}}
+		crm.Spec.ExistingGroups = openimv1.ExistingGroupsSync
+		crm.Spec.Target.Job = &openimv1.JobTarget{}
+		crm.Spec.Target.Job.Template.Spec.Template.Spec.Containers = []corev1.Container{{Name: "main", Image: "crm"}}
+		Expect(env.Client.Create(ctx, crm)).To(Succeed())
+		connection.meanwhile = func() { Expect(env.Client.Delete(ctx, group)).To(Succeed()) }
+		_, _ = r.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(group)})
+		Expect(connection.written()).To(Equal([]string{"apply status"}))
+	})
 })

@@ -103,10 +103,7 @@ func (j *jobs) act(ctx context.Context, t *task, p *plan) outcome {
 			return outcome{err: err}
 		}
 	case actReplace:
-		if t.recorded.State == openimv1.SyncStateRunning {
-			return outcome{err: j.replace(ctx, t)}
-		}
-		// That the Job was there has to be on record first, or it would be taken for one that was never created.
+		return outcome{err: j.replace(ctx, t)}
 	case actNothing:
 		if p.entry.State == openimv1.SyncStateConflict {
 			return outcome{after: conflictRecheck}

@@ -51,7 +51,7 @@ type JobTarget struct {
 	// +default=10
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
-	MaxConcurrent *int32 `json:"maxConcurrent,omitempty"`
+	MaxConcurrent int32 `json:"maxConcurrent,omitempty"`
 
 	// retryLimit is how often a Job that failed is run again for the same content, beyond what the template's backoffLimit
 	// does within a Job. It waits 10 s first and twice as long each time, 10 minutes at most. After that the group is not

@@ -17,7 +17,7 @@ type SyncTarget struct {
 	// job runs a Job for each change of a group.
 	//
 	// +optional
-	Job *JobTarget `json:"job,omitempty"`
+	Job *JobTarget `json:"job,omitempty,omitzero"`
 }
 
 // MatchCondition is a CEL expression that decides whether the GroupSync picks a group.

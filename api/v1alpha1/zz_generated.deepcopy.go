@@ -440,11 +440,6 @@ func (in *HistoryEntry) DeepCopy() *HistoryEntry {
 func (in *JobTarget) DeepCopyInto(out *JobTarget) {
 	*out = *in
 	in.Template.DeepCopyInto(&out.Template)
-	if in.MaxConcurrent != nil {
-		in, out := &in.MaxConcurrent, &out.MaxConcurrent
-		*out = new(int32)
-		**out = **in
-	}
 	if in.RetryLimit != nil {
 		in, out := &in.RetryLimit, &out.RetryLimit
 		*out = new(int32)

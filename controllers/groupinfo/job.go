@@ -97,7 +97,7 @@ func (j *jobs) act(ctx context.Context, t *task, p *plan) outcome {
 		switch {
 		case err == nil:
 		case refused(err):
-			fail(t, &p.entry, t.now, fmt.Sprintf("could not be created: %s", apierr.Reason(err)), unlimited)
+			fail(&p.entry, t.now, fmt.Sprintf("could not be created: %s", apierr.Reason(err)), unlimited)
 		default:
 			p.entry.Message = fmt.Sprintf("%s could not be created (%s); the operator tries again", p.entry.Target, apierr.Reason(err))
 			return outcome{err: err}

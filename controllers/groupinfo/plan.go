@@ -1,6 +1,7 @@
 package groupinfo
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"time"
@@ -150,11 +151,11 @@ func settle(t *task, e *openimv1.GroupInfoSyncStatus, job observedJob) {
 		e.State, e.Attempts = openimv1.SyncStateSynced, 0
 		e.CompletionTime, e.NextAttemptTime = new(wholeSeconds(job.at)), nil
 	case job.state == jobFailed:
-		fail(t, e, job.at, job.reason, tries(t.sync))
+		fail(e, job.at, job.reason, tries(t.sync))
 	case job.state == jobForeign:
 		e.State = openimv1.SyncStateConflict
 	case e.State == openimv1.SyncStateRunning:
-		fail(t, e, t.now, reasonJobLost, tries(t.sync))
+		fail(e, t.now, reasonJobLost, tries(t.sync))
 	default:
 		e.State = openimv1.SyncStatePending
 	}
@@ -164,7 +165,7 @@ func settle(t *task, e *openimv1.GroupInfoSyncStatus, job observedJob) {
 const unlimited = math.MaxInt32
 
 // fail records that an attempt failed, and when it is repeated, if at all: after that many tries it is not.
-func fail(t *task, e *openimv1.GroupInfoSyncStatus, at time.Time, reason string, tries int32) {
+func fail(e *openimv1.GroupInfoSyncStatus, at time.Time, reason string, tries int32) {
 	e.State, e.CompletionTime, e.NextAttemptTime = openimv1.SyncStateGaveUp, new(wholeSeconds(at)), nil
 	e.Attempts = max(e.Attempts, 1)
 	if e.Attempts < tries {
@@ -312,5 +313,5 @@ func inFlight(state openimv1.SyncState) bool {
 }
 
 func maxConcurrent(sync *openimv1.GroupSync) int {
-	return int(number(sync.Spec.Target.Job.MaxConcurrent, 10))
+	return int(cmp.Or(sync.Spec.Target.Job.MaxConcurrent, 10))
 }

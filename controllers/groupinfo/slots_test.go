@@ -21,7 +21,7 @@ func TestSlots(t *testing.T) {
 	s := newSlots(cacheOf{process: p}, func() time.Time { return now }, func(group client.ObjectKey) { woken = append(woken, group.Name) })
 	sync := &openimv1.GroupSync{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "chat", Name: "crm", UID: "sync"},
-		Spec:       openimv1.GroupSyncSpec{Target: openimv1.SyncTarget{Job: &openimv1.JobTarget{MaxConcurrent: new(int32(2))}}},
+		Spec:       openimv1.GroupSyncSpec{Target: openimv1.SyncTarget{Job: &openimv1.JobTarget{MaxConcurrent: 2}}},
 	}
 	other := sync.DeepCopy()
 	other.UID = "other"

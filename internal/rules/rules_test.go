@@ -17,18 +17,18 @@ import (
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 )
 
-func newCache(t testing.TB) *Cache {
-	t.Helper()
+func newCache(tb testing.TB) *Cache {
+	tb.Helper()
 	cache, err := NewCache(func(*openimv1.GroupSyncSpec) []Fault { return nil })
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return cache
 }
 
-func compiled(t testing.TB, spec openimv1.GroupSyncSpec) *Rules {
-	t.Helper()
-	return newCache(t).Of(&openimv1.GroupSync{Spec: spec})
+func compiled(tb testing.TB, spec openimv1.GroupSyncSpec) *Rules {
+	tb.Helper()
+	return newCache(tb).Of(&openimv1.GroupSync{Spec: spec})
 }
 
 func conditions(expressions ...string) openimv1.GroupSyncSpec {

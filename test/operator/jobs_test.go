@@ -4,17 +4,21 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/onsi/gomega/gexec"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
@@ -214,7 +218,7 @@ var _ = Describe("A GroupSync with a Job target", func() {
 
 	It("lets no more Jobs run than it may, and each in its turn", func(ctx SpecContext) {
 		const groups, most = 12, 3
-		sync := o.runner(ctx, "crm", func(s *openimv1.GroupSync) { s.Spec.Target.Job.MaxConcurrent = new(int32(most)) })
+		sync := o.runner(ctx, "crm", func(s *openimv1.GroupSync) { s.Spec.Target.Job.MaxConcurrent = most })
 		for i := range groups {
 			tell(ctx, fmt.Sprintf("g%d", i), "A")
 		}
@@ -321,7 +325,7 @@ var _ = Describe("A GroupSync with a Job target", func() {
 	})
 
 	It("gets every group as data, whatever it is called", func(ctx SpecContext) {
-		o.runner(ctx, "crm", func(s *openimv1.GroupSync) { s.Spec.Target.Job.MaxConcurrent = new(int32(100)) })
+		o.runner(ctx, "crm", func(s *openimv1.GroupSync) { s.Spec.Target.Job.MaxConcurrent = 100 })
 		long := strings.Repeat("x", 64<<10)
 		for i, hostile := range []string{"$(GROUP_ID)", "$$(x)", `"; rm -rf /`, "{{ .Values.x }}", "nul\x00nul", "😀群", long} {
 			id := fmt.Sprintf("g%d", i)
@@ -419,4 +423,87 @@ var _ = Describe("A GroupSync with a Job target", func() {
 		Eventually(ctx, o.runs(ctx)).Should(BeEmpty())
 		Eventually(ctx, func() error { return env.Client.Get(ctx, client.ObjectKeyFromObject(sync), sync) }).Should(Satisfy(apierrors.IsNotFound))
 	})
+
+	It("runs nothing twice, and the newest content of every group in the end, although its leader is killed under load", func(ctx SpecContext) {
+		const groups, kills = 40, 3
+		created := o.watchJobs()
+		o.runner(ctx, "crm", func(s *openimv1.GroupSync) {
+			s.Spec.Target.Job.SuccessfulJobsHistoryLimit, s.Spec.Target.Job.MaxConcurrent = new(int32(0)), 15
+		})
+		newest := map[string]string{}
+		for round := range kills + 1 {
+			before := len(created())
+			for i := range 2 * groups {
+				id := fmt.Sprintf("g%d", i%groups)
+				newest[id] = fmt.Sprintf("%d-%d", round, i%3)
+				tell(ctx, id, newest[id])
+				if i%10 == 9 {
+					o.endAll(ctx)
+				}
+				if i == groups && round < kills {
+					// In the middle of it, and only once this leader is at work.
+					Eventually(ctx, func() int { return len(created()) }).Should(BeNumerically(">", before))
+					controller.session.Kill()
+					Eventually(ctx, controller.session).Should(gexec.Exit())
+					controller.session = launch(controller.args...)
+				}
+			}
+		}
+		Eventually(ctx, func(g Gomega) {
+			o.endAll(ctx)
+			for id := range newest {
+				g.Expect(state(ctx, id)()).To(HavePrefix("Synced "), id)
+			}
+		}).WithTimeout(3 * time.Minute).WithPolling(200 * time.Millisecond).Should(Succeed())
+
+		for id, want := range newest {
+			group := o.group(ctx, id)
+			run := fmt.Sprintf("%s/%d %s", id, group.Status.Syncs[0].Revision, want)
+			Expect(created()).To(HaveKey(run), "the newest content is what the last run ran with")
+		}
+		Expect(len(created())).To(BeNumerically(">", groups+kills))
+		for run, times := range created() {
+			Expect(times).To(Equal(1), run)
+		}
+	}, SpecTimeout(6*time.Minute))
 })
+
+// endAll lets every pod of the namespace end well.
+func (o *openim) endAll(ctx context.Context) {
+	GinkgoHelper()
+	var pods corev1.PodList
+	Expect(env.Client.List(ctx, &pods, client.InNamespace(o.namespace))).To(Succeed())
+	for i := range pods.Items {
+		if pods.Items[i].Status.Phase != corev1.PodSucceeded {
+			pods.Items[i].Status.Phase = corev1.PodSucceeded
+			err := env.Client.Status().Update(ctx, &pods.Items[i])
+			Expect(client.IgnoreNotFound(err)).To(Or(Succeed(), Satisfy(apierrors.IsConflict)))
+		}
+	}
+}
+
+// watchJobs counts how often each run's Job is created from now on, whether it stays or not.
+func (o *openim) watchJobs() func() map[string]int {
+	GinkgoHelper()
+	watcher, err := client.NewWithWatch(env.Config, client.Options{Scheme: env.Client.Scheme()})
+	Expect(err).NotTo(HaveOccurred())
+	watching, err := watcher.Watch(context.Background(), &batchv1.JobList{}, client.InNamespace(o.namespace))
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(watching.Stop)
+	var mu sync.Mutex
+	created := map[string]int{}
+	go func() {
+		for event := range watching.ResultChan() {
+			if job, ok := event.Object.(*batchv1.Job); ok && event.Type == watch.Added {
+				mu.Lock()
+				created[describe(job)]++
+				mu.Unlock()
+			}
+		}
+	}()
+	return func() map[string]int {
+		mu.Lock()
+		defer mu.Unlock()
+		return maps.Clone(created)
+	}
+}

@@ -17,7 +17,7 @@ type SyncTarget struct {
 	// job runs a Job for each change of a group.
 	//
 	// +optional
-	Job *JobTarget `json:"job,omitempty,omitzero"`
+	Job *JobTarget `json:"job,omitempty"` //nolint:kubeapilinter // a member of a union is there or is not, like its neighbour
 }
 
 // MatchCondition is a CEL expression that decides whether the GroupSync picks a group.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
@@ -15,6 +16,7 @@ import (
 	"github.com/groupinfo-operator/groupinfo-operator/controllers/groupinfo"
 	"github.com/groupinfo-operator/groupinfo-operator/controllers/groupsync"
 	"github.com/groupinfo-operator/groupinfo-operator/controllers/openimserver"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/rules"
 )
 
 // Options of the controllers. All are required.
@@ -36,17 +38,21 @@ func Setup(mgr manager.Manager, options Options) error {
 	if err := openimserver.Setup(mgr, options.Verifiers, options.VerifierSecret, options.Now); err != nil {
 		return fmt.Errorf("set up the OpenIMServer controller: %w", err)
 	}
-	if err := groupinfo.Setup(mgr, options.Now); err != nil {
+	compiled, err := rules.NewCache(groupinfo.CheckTarget)
+	if err != nil {
+		return err
+	}
+	if err := groupinfo.Setup(mgr, compiled, options.Now); err != nil {
 		return fmt.Errorf("set up the GroupInfo controller: %w", err)
 	}
-	if err := groupsync.Setup(mgr, options.Now); err != nil {
+	if err := groupsync.Setup(mgr, compiled, options.Now); err != nil {
 		return fmt.Errorf("set up the GroupSync controller: %w", err)
 	}
 	return nil
 }
 
-// CacheOptions returns what the controllers need of their manager's cache: of ConfigMaps only those that a GroupSync keeps,
-// and no history of GroupInfos. Of Secrets and ConfigMaps the controllers watch nothing but the metadata; whole ones they
+// CacheOptions returns what the controllers need of their manager's cache: of ConfigMaps and Jobs only those that a
+// GroupSync made, and of GroupInfos and Jobs not what no controller reads. Of Secrets and ConfigMaps the controllers watch nothing but the metadata; whole ones they
 // read from the API server.
 func CacheOptions() cache.Options {
 	kept, err := labels.NewRequirement(openimv1.LabelGroupSync, selection.Exists, nil)
@@ -62,16 +68,40 @@ func CacheOptions() cache.Options {
 				// The managed fields tell who wrote which key: they must stay.
 				Transform: func(object any) (any, error) { return object, nil },
 			},
+			&batchv1.Job{}:        {Label: labels.NewSelector().Add(*kept), Transform: stripTemplate},
 			&openimv1.GroupInfo{}: {Transform: stripHistory},
 		},
 	}
 }
 
-// stripHistory leaves out of the cache what no controller reads.
+// stripHistory leaves out of the cache what no controller reads of a history: all but its newest entry, and the newest that
+// tells of members.
 func stripHistory(object any) (any, error) {
-	if group, ok := object.(*openimv1.GroupInfo); ok {
-		group.ManagedFields = nil
-		group.History = nil
+	group, ok := object.(*openimv1.GroupInfo)
+	if !ok {
+		return object, nil
+	}
+	group.ManagedFields = nil
+	var kept []openimv1.HistoryEntry
+	for i := range group.History {
+		membership := rules.IsMembershipChange(&group.History[i])
+		if i == 0 || membership {
+			kept = append(kept, group.History[i])
+		}
+		if membership {
+			break
+		}
+	}
+	group.History = kept
+	return group, nil
+}
+
+// stripTemplate leaves the pod template of a Job out of the cache: it holds the group once more, and no controller reads
+// it.
+func stripTemplate(object any) (any, error) {
+	if job, ok := object.(*batchv1.Job); ok {
+		job.ManagedFields = nil
+		job.Spec = batchv1.JobSpec{Suspend: job.Spec.Suspend}
 	}
 	return object, nil
 }

@@ -12,7 +12,21 @@ rm -f config/crd/bases/*.yaml config/rbac/receiver/role.yaml config/rbac/control
 
 say "deepcopy, CRDs and apply configurations"
 "$controller_gen" object paths=./api/...
-"$controller_gen" crd paths=./api/... output:crd:dir=config/crd/bases
+"$controller_gen" crd:generateEmbeddedObjectMeta=true paths=./api/... output:crd:dir=config/crd/bases
+# What Kubernetes documents of a Job makes up most of the CRD; kubectl explain job has it.
+for crd in config/crd/bases/*.yaml; do
+	awk '
+		skipping && /^$/ { next }
+		{ match($0, /^ */); depth = RLENGTH }
+		inside && depth <= inside { inside = 0 }
+		skipping && depth > skipping { next }
+		{ skipping = 0 }
+		inside && depth > inside + 4 && /^ +description:/ { skipping = depth; next }
+		/^ +template:$/ && !inside { inside = depth }
+		{ print }
+	' "$crd" >"$crd.tmp"
+	mv "$crd.tmp" "$crd"
+done
 # The package's markers choose internal/applyconfiguration as output.
 "$controller_gen" applyconfiguration paths=./api/...
 
@@ -28,7 +42,7 @@ done
 
 say "docs/api.md"
 mkdir -p docs
-"$crd_ref_docs" --log-level=WARN --source-path=api --config=hack/api-docs.yaml --renderer=markdown \
+"$crd_ref_docs" --log-level=ERROR --source-path=api --config=hack/api-docs.yaml --renderer=markdown \
 	--output-path=docs/api.md
 # Markdown takes <name> in a comment for an HTML tag and shows nothing in its place.
 sed -i -E -e 's/<([a-z]+)>/\&lt;\1\&gt;/g' \

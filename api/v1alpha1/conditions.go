@@ -70,6 +70,13 @@ const (
 
 	// ReasonFieldTooLarge: a value was too large to store (Truncated is true).
 	ReasonFieldTooLarge = "FieldTooLarge"
+
+	// ReasonSyncInProgress: a run is on its way, or waits for its turn.
+	ReasonSyncInProgress = "SyncInProgress"
+
+	// ReasonSyncGaveUp: a run failed as often as it is tried. The next change of the group, or a request for a run, tries
+	// again. status.syncs has the details.
+	ReasonSyncGaveUp = "SyncGaveUp"
 )
 
 // Reasons of an OpenIMServer's conditions.
@@ -167,4 +174,10 @@ const (
 
 	// ReasonInvalidSelector: spec.selector cannot be understood. Correct it.
 	ReasonInvalidSelector = "InvalidSelector"
+
+	// ReasonInvalidExpression: a CEL expression is wrong or could take too long; the message names it. Correct it.
+	ReasonInvalidExpression = "InvalidExpression"
+
+	// ReasonInvalidTarget: the target holds what it must not; the message says what. Correct it.
+	ReasonInvalidTarget = "InvalidTarget"
 )

@@ -189,15 +189,33 @@ type HistoryEntry struct {
 
 // SyncState tells how far one GroupSync has come with one group.
 //
-// +kubebuilder:validation:Enum=Synced;Failed;Conflict
+// +kubebuilder:validation:Enum=Synced;Ignored;Waiting;Pending;Running;Failed;GaveUp;Conflict
 type SyncState string
 
 const (
-	// SyncStateSynced means that the target holds the group's current content.
+	// SyncStateSynced means that the target holds the group's current content, or has run with it.
 	SyncStateSynced SyncState = "Synced"
+
+	// SyncStateIgnored means that nothing of the group changed since the GroupSync was created, and that its existingGroups
+	// is Ignore.
+	SyncStateIgnored SyncState = "Ignored"
+
+	// SyncStateWaiting means that a run is due and waits for its turn.
+	SyncStateWaiting SyncState = "Waiting"
+
+	// SyncStatePending means that a run is decided on and its Job is about to be created. It is recorded before the Job is
+	// created, so that no run happens twice.
+	SyncStatePending SyncState = "Pending"
+
+	// SyncStateRunning means that a Job runs.
+	SyncStateRunning SyncState = "Running"
 
 	// SyncStateFailed means that the last attempt failed; the operator tries again by itself.
 	SyncStateFailed SyncState = "Failed"
+
+	// SyncStateGaveUp means that the last attempt failed and the operator does not try again before the group changes, or a
+	// run is asked for.
+	SyncStateGaveUp SyncState = "GaveUp"
 
 	// SyncStateConflict means that an object that is not ours stands where the target belongs. The operator leaves it
 	// alone and looks again from time to time.
@@ -226,12 +244,12 @@ type GroupInfoSyncStatus struct {
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// state is Synced, Failed or Conflict.
+	// state is Synced, Ignored, Waiting, Pending, Running, Failed, GaveUp or Conflict.
 	//
 	// +required
 	State SyncState `json:"state,omitempty"`
 
-	// target is the kind and name of the object that the GroupSync keeps for this group, for example
+	// target is the kind and name of the object that the GroupSync keeps or has made last for this group, for example
 	// "ConfigMap/mirror.g002".
 	//
 	// +optional
@@ -239,14 +257,53 @@ type GroupInfoSyncStatus struct {
 	// +kubebuilder:validation:MaxLength=320
 	Target string `json:"target,omitempty"`
 
-	// contentHash identifies the content that the target holds.
+	// contentHash identifies the content that the target holds, or that it was last run with.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	ContentHash string `json:"contentHash,omitempty"`
 
-	// message says, when state is not Synced, what went wrong and what to do. At most 256 bytes.
+	// revision counts the runs for this group. Each is recorded here before its Job is created.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	Revision int64 `json:"revision,omitempty"`
+
+	// attempts is how many runs there have been with this content, without success so far.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	Attempts int32 `json:"attempts,omitempty"`
+
+	// membership is the stamp, in the history, of the latest change of members that was acted on.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Membership string `json:"membership,omitempty"`
+
+	// requestedAt is the latest time in an annotation openim.io/sync-requested-at that was acted on.
+	//
+	// +optional
+	RequestedAt *metav1.Time `json:"requestedAt,omitempty"`
+
+	// startTime is when the last run was decided on.
+	//
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// completionTime is when the last run ended.
+	//
+	// +optional
+	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
+
+	// nextAttemptTime is when a run that failed is repeated.
+	//
+	// +optional
+	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
+
+	// message says, when state is not Synced, what went wrong or is waited for, and what to do. At most 256 bytes.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -276,7 +333,8 @@ type GroupInfoStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// syncs tells, for each GroupSync that selects this group, how far it has come.
+	// syncs tells, for each GroupSync that selects this group, how far it has come. An entry for runs stays while the
+	// GroupSync does not select the group, so that no run happens twice.
 	//
 	// +optional
 	// +listType=map

@@ -4,28 +4,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ConfigMapFormat says how a group is laid out in a ConfigMap.
-//
-// +kubebuilder:validation:Enum=Keys;JSON
-type ConfigMapFormat string
-
-const (
-	// ConfigMapFormatKeys writes one key per field that OpenIM told: groupID, groupName, needVerification and so on.
-	ConfigMapFormatKeys ConfigMapFormat = "Keys"
-
-	// ConfigMapFormatJSON writes the single key group.json, which holds the fields as one JSON object.
-	ConfigMapFormatJSON ConfigMapFormat = "JSON"
-)
-
-// ConfigMapTarget keeps one ConfigMap per group, named <groupsync>.<groupinfo>, in the GroupSync's namespace.
-type ConfigMapTarget struct {
-	// format is Keys (one key per field) or JSON (one key, group.json).
-	//
-	// +optional
-	// +default="Keys"
-	Format ConfigMapFormat `json:"format,omitempty"`
-}
-
 // SyncTarget says where the groups go. Exactly one member is set.
 //
 // +kubebuilder:validation:MinProperties=1
@@ -35,16 +13,114 @@ type SyncTarget struct {
 	//
 	// +optional
 	ConfigMap *ConfigMapTarget `json:"configMap,omitempty"`
+
+	// job runs a Job for each change of a group.
+	//
+	// +optional
+	Job *JobTarget `json:"job,omitempty"` //nolint:kubeapilinter // a member of a union is there or is not, like its neighbour
 }
 
+// MatchCondition is a CEL expression that decides whether the GroupSync picks a group.
+type MatchCondition struct {
+	// name identifies the condition in messages.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`
+	Name string `json:"name,omitempty"`
+
+	// expression is a CEL expression of type bool over the variable group, whose members are those of a GroupInfo's spec,
+	// and name, labels and annotations of its metadata. A member that was never told reads as "" or 0; has(group.ex) tells
+	// the two apart.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	Expression string `json:"expression,omitempty"`
+}
+
+// GroupField is the JSON name of a field of a GroupInfo's spec.
+//
+// +kubebuilder:validation:Enum=groupName;notification;introduction;faceURL;ex;needVerification;lookMemberInfo;applyMemberFriend;ownerUserID;creatorUserID;groupType;groupStatus;createTime
+type GroupField string
+
+// ExistingGroupsPolicy says what becomes of groups that were there before the GroupSync.
+//
+// +kubebuilder:validation:Enum=Sync;Ignore
+type ExistingGroupsPolicy string
+
+const (
+	// ExistingGroupsSync treats them as any other group.
+	ExistingGroupsSync ExistingGroupsPolicy = "Sync"
+
+	// ExistingGroupsIgnore does nothing for such a group until something of it changes, or a run is asked for.
+	ExistingGroupsIgnore ExistingGroupsPolicy = "Ignore"
+)
+
+// SyncTrigger is a kind of change that a target acts on.
+//
+// +kubebuilder:validation:Enum=Changed;MembershipChanged;Dismissed
+type SyncTrigger string
+
+const (
+	// SyncTriggerChanged is a change of the selected fields.
+	SyncTriggerChanged SyncTrigger = "Changed"
+
+	// SyncTriggerMembershipChanged is a callback of OpenIM that tells of members who came, went or changed. Which ones is
+	// not part of what a target gets.
+	SyncTriggerMembershipChanged SyncTrigger = "MembershipChanged"
+
+	// SyncTriggerDismissed is the dismissal of a group. Without this trigger a dismissed group is left alone.
+	SyncTriggerDismissed SyncTrigger = "Dismissed"
+)
+
 // GroupSyncSpec says which groups to keep in step, and with what.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.triggers) || !has(self.target.configMap)",message="triggers are for targets that act on a change: a ConfigMap always holds the latest content",fieldPath=".triggers"
+// +kubebuilder:validation:XValidation:rule="has(self.target.configMap) == has(oldSelf.target.configMap) && has(self.target.job) == has(oldSelf.target.job)",message="the kind of target is immutable: create another GroupSync instead",fieldPath=".target"
 type GroupSyncSpec struct {
 	// selector picks GroupInfos of this namespace by their labels. Absent or empty, it picks all of them.
 	//
 	// +optional
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
 
-	// suspend stops the GroupSync: its targets stay as they are until it is set to false again.
+	// matchConditions narrow down what the selector picks: a group must meet all of them. At most 16.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	MatchConditions []MatchCondition `json:"matchConditions,omitempty"`
+
+	// fields are the members of a GroupInfo's spec that count: the target gets these alone, beside serverName and groupID,
+	// and a change of any other is no change. Absent, all of them count.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Fields []GroupField `json:"fields,omitempty"`
+
+	// triggers are the changes that the target acts on. Absent, these are Changed and Dismissed. A ConfigMap always holds
+	// the latest content and takes no triggers.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=3
+	Triggers []SyncTrigger `json:"triggers,omitempty"`
+
+	// existingGroups says what becomes of groups of which nothing was told since this GroupSync was created: Sync treats
+	// them as any other, Ignore waits for their next change. Absent, it is Sync for a ConfigMap and Ignore for any other
+	// target, so that neither a new GroupSync nor a restored backup starts a Job for each of 100,000 groups. With Ignore, a
+	// change of fields or triggers is not taken for a change of the groups either.
+	//
+	// +optional
+	ExistingGroups ExistingGroupsPolicy `json:"existingGroups,omitempty"`
+
+	// suspend stops the GroupSync: its targets stay as they are until it is set to false again. Jobs that run go on.
 	//
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
@@ -72,13 +148,14 @@ type GroupSyncStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// matched is the number of GroupInfos that the selector picks.
+	// matched is the number of GroupInfos that the selector and the match conditions pick.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Matched *int32 `json:"matched,omitempty"`
 
-	// synced is the number of matched GroupInfos whose target holds their current content.
+	// synced is the number of matched GroupInfos whose target holds their current content, or that existingGroups leaves
+	// alone.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=0
@@ -90,6 +167,12 @@ type GroupSyncStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Failing *int32 `json:"failing,omitempty"`
+
+	// running is the number of matched GroupInfos whose target is at work on their content.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Running *int32 `json:"running,omitempty"`
 }
 
 // GroupSync keeps something else in step with the GroupInfos of its namespace. Deleting it removes what it made.
@@ -101,6 +184,8 @@ type GroupSyncStatus struct {
 // +kubebuilder:printcolumn:name="Matched",type=integer,JSONPath=`.status.matched`,description="GroupInfos selected"
 // +kubebuilder:printcolumn:name="Synced",type=integer,JSONPath=`.status.synced`,description="GroupInfos in step"
 // +kubebuilder:printcolumn:name="Failing",type=integer,JSONPath=`.status.failing`,description="GroupInfos that could not be brought in step"
+// +kubebuilder:printcolumn:name="Running",type=integer,JSONPath=`.status.running`,description="GroupInfos whose target is at work"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why it is ready, or not"
 // +kubebuilder:printcolumn:name="Suspended",type=boolean,priority=1,JSONPath=`.spec.suspend`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63",message="a GroupSync's name is a DNS label of at most 63 characters: it is part of its targets' names and labels"

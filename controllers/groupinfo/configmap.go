@@ -3,13 +3,16 @@ package groupinfo
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,57 +36,181 @@ type configMaps struct {
 	writes *ownwrites.Writes
 }
 
+// maxDataBytes is what a ConfigMap holds, keys and values together.
+const maxDataBytes = 1 << 20
+
 // desired is the ConfigMap that a GroupSync wants for a group.
 type desired struct {
-	key         client.ObjectKey
+	key client.ObjectKey
+	// group is the name of the GroupInfo.
+	group       string
 	labels      map[string]string
 	annotations map[string]string
 	owner       metav1.OwnerReference
-	data        map[string]string
-	hash        string
+	// retain: it outlives its owner, so it refers to none.
+	retain bool
+	data   map[string]string
+	hash   string
 }
 
-// configMapName returns the name of a group's ConfigMap. Names of GroupSyncs and GroupInfos are DNS labels, which hold no
-// dot, so no two pairs share one.
+// configMapName returns the name that a group's ConfigMap has where its GroupSync gives it none. Names of GroupSyncs and
+// GroupInfos are DNS labels, which hold no dot, so no two pairs share one.
 func configMapName(sync *openimv1.GroupSync, group string) string { return sync.Name + "." + group }
 
-// desire computes the ConfigMap for the group.
-func desire(sync *openimv1.GroupSync, group *openimv1.GroupInfo) (desired, error) {
-	data, err := content(group.Spec, sync.Spec.Target.ConfigMap.Format)
+// userError is why a ConfigMap cannot be what the GroupSync asks for. It is for the user, and no retry helps.
+type userError struct{ message string }
+
+func (e *userError) Error() string { return e.message }
+
+// desire computes the ConfigMap for the group. A *userError says what in the GroupSync, or in the group, stands against it.
+func desire(t *task) (desired, error) {
+	target := t.sync.Spec.Target.ConfigMap
+	name, err := t.rules.Name(t.group)
 	if err != nil {
-		return desired{}, err
+		return desired{}, &userError{err.Error()}
+	}
+	switch {
+	case name == "":
+		name = configMapName(t.sync, t.group.Name)
+	case len(validation.IsDNS1123Subdomain(name)) > 0:
+		return desired{}, &userError{"spec.target.configMap.name gives no valid name for this group: lower-case letters, digits, - and ., at most 253 characters"}
+	}
+	data, err := t.rules.Data(t.group)
+	if err != nil {
+		return desired{}, &userError{err.Error()}
+	}
+	if data == nil {
+		if data, err = layOut(t.rules.Content(t.group.Spec), target.Format); err != nil {
+			return desired{}, err
+		}
+	}
+	size := 0
+	for key, value := range data {
+		size += len(key) + len(value)
+	}
+	if size > maxDataBytes {
+		return desired{}, &userError{fmt.Sprintf("the content takes %d bytes and a ConfigMap holds %d; choose less of the group with spec.fields or data", size, maxDataBytes)}
 	}
 	hash, err := contentHash(data)
 	if err != nil {
 		return desired{}, err
 	}
 	return desired{
-		key: client.ObjectKey{Namespace: group.Namespace, Name: configMapName(sync, group.Name)},
-		labels: map[string]string{
-			openimv1.LabelGroupSync: sync.Name,
-			openimv1.LabelGroupInfo: group.Name,
-			openimv1.LabelServer:    group.Spec.ServerName,
-		},
-		annotations: map[string]string{openimv1.AnnotationContentHash: hash},
-		owner: metav1.OwnerReference{
-			APIVersion: openimv1.GroupVersion.String(),
-			Kind:       "GroupSync",
-			Name:       sync.Name,
-			UID:        sync.UID,
-			Controller: new(true),
-		},
-		data: data,
-		hash: hash,
+		key:    client.ObjectKey{Namespace: t.group.Namespace, Name: name},
+		group:  t.group.Name,
+		labels: with(target.Labels, targetLabels(t.sync, t.group)),
+		annotations: with(target.Annotations, map[string]string{
+			openimv1.AnnotationContentHash: hash,
+			openimv1.AnnotationKeptFor:     string(t.sync.UID) + "/" + t.group.Name,
+		}),
+		owner:  controllerReference(t.sync),
+		retain: retains(t.sync),
+		data:   data,
+		hash:   hash,
 	}, nil
+}
+
+func retains(sync *openimv1.GroupSync) bool {
+	return sync.Spec.Target.ConfigMap != nil && sync.Spec.Target.ConfigMap.DeletionPolicy == openimv1.DeletionRetain
+}
+
+// keptBy reports whether the object is the GroupSync's: it refers to it as its controller or, where it is to outlive it and
+// refers to none, is marked.
+func keptBy(object metav1.Object, sync types.UID) bool {
+	if metav1.GetControllerOf(object) != nil {
+		return isControlledBy(object, sync)
+	}
+	return strings.HasPrefix(object.GetAnnotations()[openimv1.AnnotationKeptFor], string(sync)+"/")
+}
+
+// keptForGroup returns the group that an object of the GroupSync is kept for. It does not go by the label alone, which is there
+// to select by, and which anybody may change.
+func keptForGroup(object metav1.Object, sync *openimv1.GroupSync) string {
+	if group, marked := strings.CutPrefix(object.GetAnnotations()[openimv1.AnnotationKeptFor], string(sync.UID)+"/"); marked {
+		return group
+	}
+	group, _ := strings.CutPrefix(object.GetName(), sync.Name+".")
+	return group
 }
 
 func (d desired) target() string { return "ConfigMap/" + d.key.Name }
 
-// conflictError says that an object that is not ours has the name of a target.
-type conflictError struct{ target string }
+// identity tells a write from one for another group.
+func (d desired) identity() string { return d.group + " " + d.hash }
+
+// keptForAnother returns the group that an object of the GroupSync is kept for if it is another than this one.
+func (d desired) keptForAnother(object metav1.Object) string {
+	sync := &openimv1.GroupSync{ObjectMeta: metav1.ObjectMeta{Name: d.owner.Name, UID: d.owner.UID}}
+	if group := keptForGroup(object, sync); group != d.group {
+		return group
+	}
+	return ""
+}
+
+// conflictError says that an object that is not ours, or another group's, has the name of a target.
+type conflictError struct{ target, group string }
 
 func (e *conflictError) Error() string {
+	if e.group != "" {
+		return fmt.Sprintf("%s is kept for the GroupInfo %s: two groups get the same name; make spec.target.configMap.name differ", e.target, e.group)
+	}
 	return fmt.Sprintf("%s exists and does not belong to this GroupSync; delete or rename it, or use a GroupSync of another name", e.target)
+}
+
+var _ target = (*configMaps)(nil)
+
+// step implements target.
+func (c *configMaps) step(ctx context.Context, t *task) outcome {
+	if t.fault != nil {
+		entry := t.newEntry()
+		entry.State, entry.Message = openimv1.SyncStateGaveUp, t.fault.Error()
+		t.finish(&entry)
+		return outcome{entry: &entry}
+	}
+	due, err := t.rules.Due(t.group, "")
+	if err != nil {
+		return outcome{entry: t.recorded, err: err}
+	}
+	if t.ignored(due.Hash) {
+		entry := t.newEntry()
+		entry.State, entry.ContentHash = openimv1.SyncStateIgnored, due.Hash
+		t.finish(&entry)
+		return outcome{entry: &entry}
+	}
+	want, err := desire(t)
+	if _, forUser := errors.AsType[*userError](err); forUser {
+		entry := t.newEntry()
+		entry.State, entry.Message = openimv1.SyncStateGaveUp, err.Error()
+		t.finish(&entry)
+		return outcome{entry: &entry}
+	} else if err != nil {
+		return outcome{entry: t.recorded, err: err}
+	}
+	return conclude(t, want, c.ensure(ctx, want, t.recorded != nil && t.recorded.State == openimv1.SyncStateConflict))
+}
+
+// conclude returns the outcome of an attempt to bring the ConfigMap in step that ended with err.
+func conclude(t *task, want desired, err error) outcome {
+	entry := t.newEntry()
+	entry.Target = want.target()
+	o := outcome{entry: &entry}
+	if request := t.request(); request != nil {
+		entry.RequestedAt = request
+	}
+	switch conflict, isConflict := errors.AsType[*conflictError](err); {
+	case isConflict:
+		entry.State, entry.Message = openimv1.SyncStateConflict, conflict.Error()
+		o.after = conflictRecheck
+	case err != nil:
+		entry.State = openimv1.SyncStateFailed
+		entry.Message = fmt.Sprintf("%s could not be written (%s); the operator tries again", want.target(), apierr.Reason(err))
+		o.err = err
+	default:
+		// Otherwise the target holds what it held before.
+		entry.State, entry.ContentHash = openimv1.SyncStateSynced, want.hash
+	}
+	t.finish(&entry)
+	return o
 }
 
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch;delete
@@ -100,8 +227,13 @@ func (c *configMaps) ensure(ctx context.Context, want desired, expectForeign boo
 		resourceVersion = known.ResourceVersion
 	}
 	if own, unseen := c.writes.Unseen(want.key, resourceVersion); unseen {
-		if own.ContentHash == want.hash {
+		switch own.ContentHash {
+		case want.identity():
 			return nil
+		default:
+			if group, _, _ := strings.Cut(own.ContentHash, " "); group != want.group {
+				return &conflictError{target: want.target(), group: group}
+			}
 		}
 		return c.apply(ctx, want, own.UID)
 	}
@@ -120,12 +252,14 @@ func (c *configMaps) ensure(ctx context.Context, want desired, expectForeign boo
 		}
 	}
 	switch {
-	case !isControlledBy(known, want.owner.UID):
+	case !keptBy(known, want.owner.UID):
 		return &conflictError{target: want.target()}
+	case want.keptForAnother(known) != "":
+		return &conflictError{target: want.target(), group: want.keptForAnother(known)}
 	case inStep(known, want):
 		return nil
 	}
-	if surplus := surplusKeys(known, want); len(surplus) > 0 {
+	if surplus := surplusKeys(known, want); len(surplus) > 0 || isControlledBy(known, want.owner.UID) == want.retain || len(surplusMetadata(known, want)) > 0 {
 		return c.patch(ctx, want, known, surplus)
 	}
 	return c.apply(ctx, want, known.UID)
@@ -140,14 +274,14 @@ func (c *configMaps) create(ctx context.Context, want desired) error {
 			Name:            want.key.Name,
 			Labels:          want.labels,
 			Annotations:     want.annotations,
-			OwnerReferences: []metav1.OwnerReference{want.owner},
+			OwnerReferences: want.owners(nil),
 		},
 		Data: want.data,
 	}
 	if err := c.client.Create(ctx, object, client.FieldOwner(FieldManager)); err != nil {
 		return fmt.Errorf("create %s: %w", want.target(), apierr.WithoutValues(err))
 	}
-	c.writes.Record(want.key, ownwrites.Write{UID: object.UID, ResourceVersion: object.ResourceVersion, ContentHash: want.hash})
+	c.writes.Record(want.key, ownwrites.Write{UID: object.UID, ResourceVersion: object.ResourceVersion, ContentHash: want.identity()})
 	return nil
 }
 
@@ -157,29 +291,55 @@ func (c *configMaps) apply(ctx context.Context, want desired, uid types.UID) err
 		WithUID(uid).
 		WithLabels(want.labels).
 		WithAnnotations(want.annotations).
-		WithOwnerReferences(metav1ac.OwnerReference().
+		WithData(want.data)
+	if !want.retain {
+		configuration.WithOwnerReferences(metav1ac.OwnerReference().
 			WithAPIVersion(want.owner.APIVersion).
 			WithKind(want.owner.Kind).
 			WithName(want.owner.Name).
 			WithUID(want.owner.UID).
-			WithController(true)).
-		WithData(want.data)
+			WithController(true))
+	}
 	if err := c.client.Apply(ctx, configuration, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
 		return fmt.Errorf("apply %s: %w", want.target(), apierr.WithoutValues(err))
 	}
-	c.writes.Record(want.key, ownwrites.Write{UID: uid, ResourceVersion: *configuration.ResourceVersion, ContentHash: want.hash})
+	c.writes.Record(want.key, ownwrites.Write{UID: uid, ResourceVersion: *configuration.ResourceVersion, ContentHash: want.identity()})
 	return nil
 }
 
-// patch writes over the ConfigMap and removes keys as well. Apply removes only what it applied before, not the keys that
-// somebody else added, nor those of the first Create.
+// owners returns the owner references that the ConfigMap should have, where it has some.
+func (d desired) owners(existing []metav1.OwnerReference) []metav1.OwnerReference {
+	owners := slices.DeleteFunc(slices.Clone(existing), func(owner metav1.OwnerReference) bool { return owner.UID == d.owner.UID })
+	if d.retain {
+		return owners
+	}
+	return append(owners, d.owner)
+}
+
+// patch writes over the ConfigMap and removes what is too much as well. Apply removes only what it applied before, not what
+// somebody else added, nor what was there since the first Create.
 func (c *configMaps) patch(ctx context.Context, want desired, known *metav1.PartialObjectMetadata, surplus []dataKey) error {
+	labels, annotations := map[string]any{}, map[string]any{}
+	for key, value := range want.labels {
+		labels[key] = value
+	}
+	for key, value := range want.annotations {
+		annotations[key] = value
+	}
+	for _, key := range surplusMetadata(known, want) {
+		if key.label {
+			labels[key.name] = nil
+		} else {
+			annotations[key.name] = nil
+		}
+	}
 	body := map[string]any{
 		"metadata": map[string]any{
 			"uid":             known.UID,
 			"resourceVersion": known.ResourceVersion,
-			"labels":          want.labels,
-			"annotations":     want.annotations,
+			"labels":          labels,
+			"annotations":     annotations,
+			"ownerReferences": want.owners(known.OwnerReferences),
 		},
 	}
 	data := map[string]any{}
@@ -206,13 +366,18 @@ func (c *configMaps) patch(ctx context.Context, want desired, known *metav1.Part
 	if err := c.client.Patch(ctx, object, client.RawPatch(types.MergePatchType, encoded), client.FieldOwner(FieldManager)); err != nil {
 		return fmt.Errorf("patch %s: %w", want.target(), apierr.WithoutValues(err))
 	}
-	c.writes.Record(want.key, ownwrites.Write{UID: object.UID, ResourceVersion: object.ResourceVersion, ContentHash: want.hash})
+	c.writes.Record(want.key, ownwrites.Write{UID: object.UID, ResourceVersion: object.ResourceVersion, ContentHash: want.identity()})
 	return nil
 }
 
-// prune deletes the group's ConfigMaps whose GroupSync does not want them: those that remove selects among the GroupSyncs
-// that keep one for this group.
-func (c *configMaps) prune(ctx context.Context, group client.ObjectKey, syncs []openimv1.GroupSync, remove func(*openimv1.GroupSync) bool) error {
+// remove implements target.
+func (c *configMaps) remove(ctx context.Context, group client.ObjectKey, syncs []openimv1.GroupSync) error {
+	return c.prune(ctx, group, syncs, func(*openimv1.GroupSync, string) bool { return false })
+}
+
+// prune deletes those of the group's ConfigMaps that their GroupSync does not want and keep does not select. What a GroupSync
+// retains stays.
+func (c *configMaps) prune(ctx context.Context, group client.ObjectKey, syncs []openimv1.GroupSync, keep func(sync *openimv1.GroupSync, name string) bool) error {
 	var kept metav1.PartialObjectMetadataList
 	kept.SetGroupVersionKind(configMapKind.GroupVersion().WithKind("ConfigMapList"))
 	if err := c.client.List(ctx, &kept, client.InNamespace(group.Namespace), client.MatchingFields{groupIndex: group.Name}); err != nil {
@@ -220,10 +385,10 @@ func (c *configMaps) prune(ctx context.Context, group client.ObjectKey, syncs []
 	}
 	for i := range kept.Items {
 		object := &kept.Items[i]
-		owner := slices.IndexFunc(syncs, func(sync openimv1.GroupSync) bool { return isControlledBy(object, sync.UID) })
-		// Without an owner it is somebody else's by now; with one that is gone the garbage collector takes it. One of another
-		// name is another group's, and its label was changed.
-		if owner < 0 || object.Name != configMapName(&syncs[owner], group.Name) || !remove(&syncs[owner]) || !object.DeletionTimestamp.IsZero() {
+		owner := slices.IndexFunc(syncs, func(sync openimv1.GroupSync) bool { return keptBy(object, sync.UID) })
+		// Without an owner it is somebody else's by now; with one that is gone the garbage collector takes it. One that is kept
+		// for another group had its label changed.
+		if owner < 0 || keptForGroup(object, &syncs[owner]) != group.Name || retains(&syncs[owner]) || keep(&syncs[owner], object.Name) || !object.DeletionTimestamp.IsZero() {
 			continue
 		}
 		key := client.ObjectKeyFromObject(object)
@@ -257,7 +422,7 @@ func metadataOf(ctx context.Context, reader client.Reader, key client.ObjectKey)
 	return object, nil
 }
 
-func isControlledBy(object *metav1.PartialObjectMetadata, owner types.UID) bool {
+func isControlledBy(object metav1.Object, owner types.UID) bool {
 	controller := metav1.GetControllerOf(object)
 	return controller != nil && controller.UID == owner
 }

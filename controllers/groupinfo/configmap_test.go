@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/rules"
 )
 
 var configMapResource = schema.GroupResource{Resource: "configmaps"}
@@ -26,14 +27,15 @@ var _ = Describe("A ConfigMap of a GroupSync", func() {
 		key        client.ObjectKey
 		connection *connection
 		targets    *configMaps
+		compiled   *rules.Cache
 	)
 	// wanted is the target for the group g1 with this name.
 	wanted := func(groupName string) desired {
 		GinkgoHelper()
-		want, err := desire(sync, &openimv1.GroupInfo{
+		want, err := desire(&task{sync: sync, rules: compiled.Of(sync), group: &openimv1.GroupInfo{
 			ObjectMeta: metav1.ObjectMeta{Namespace: sync.Namespace, Name: "g1"},
 			Spec:       openimv1.GroupInfoSpec{ServerName: "demo", GroupID: "g1", GroupName: &groupName},
-		})
+		}})
 		Expect(err).NotTo(HaveOccurred())
 		return want
 	}
@@ -65,8 +67,14 @@ var _ = Describe("A ConfigMap of a GroupSync", func() {
 		Expect(env.Client.Create(ctx, sync)).To(Succeed())
 		key = client.ObjectKey{Namespace: namespace.Name, Name: "mirror.g1"}
 		connection = connect()
-		targets = newConfigMaps(connection)
+		targets, compiled = newConfigMaps(connection), newRules()
 	})
+	// edit changes the target of the GroupSync.
+	edit := func(ctx context.Context, change func(*openimv1.ConfigMapTarget)) {
+		GinkgoHelper()
+		change(sync.Spec.Target.ConfigMap)
+		Expect(env.Client.Update(ctx, sync)).To(Succeed())
+	}
 
 	It("is created, applied, and not written again", func(ctx SpecContext) {
 		Expect(targets.ensure(ctx, wanted("A"), false)).To(Succeed())
@@ -244,5 +252,96 @@ var _ = Describe("A ConfigMap of a GroupSync", func() {
 		Expect(connection.written()).To(Equal([]string{"create", "patch", "apply"}))
 		Expect(stored(ctx).Labels).To(HaveKeyWithValue("team", "blue"))
 		Expect(stored(ctx).Data).To(Equal(wanted("C").data))
+	})
+
+	It("loses its owner when it is to be retained, and gets it back, with one write each", func(ctx SpecContext) {
+		Expect(targets.ensure(ctx, wanted("A"), false)).To(Succeed())
+		update(ctx, func(c *corev1.ConfigMap) {
+			c.OwnerReferences = append(c.OwnerReferences, metav1.OwnerReference{APIVersion: "v1", Kind: "Secret", Name: "other", UID: "other"})
+		})
+		connection.written()
+		for range 2 {
+			edit(ctx, func(t *openimv1.ConfigMapTarget) { t.DeletionPolicy = openimv1.DeletionRetain })
+			for range 2 {
+				Expect(targets.ensure(ctx, wanted("A"), false)).To(Succeed())
+			}
+			Expect(connection.written()).To(Equal([]string{"patch"}))
+			Expect(stored(ctx).OwnerReferences).To(ConsistOf(HaveField("Name", "other")))
+
+			edit(ctx, func(t *openimv1.ConfigMapTarget) { t.DeletionPolicy = openimv1.DeletionDelete })
+			for range 2 {
+				Expect(targets.ensure(ctx, wanted("A"), false)).To(Succeed())
+			}
+			Expect(connection.written()).To(Equal([]string{"patch"}))
+			Expect(metav1.IsControlledBy(stored(ctx), sync)).To(BeTrue())
+			Expect(stored(ctx).OwnerReferences).To(HaveLen(2))
+		}
+	})
+
+	It("that is retained is made without an owner, followed, and not deleted with its group", func(ctx SpecContext) {
+		edit(ctx, func(t *openimv1.ConfigMapTarget) { t.DeletionPolicy = openimv1.DeletionRetain })
+		Expect(targets.ensure(ctx, wanted("A"), false)).To(Succeed())
+		Expect(stored(ctx).OwnerReferences).To(BeEmpty())
+		Expect(targets.ensure(ctx, wanted("B"), false)).To(Succeed())
+		Expect(stored(ctx).Data).To(Equal(wanted("B").data))
+		Expect(connection.written()).To(Equal([]string{"create", "apply"}))
+		group := client.ObjectKey{Namespace: key.Namespace, Name: "g1"}
+		Expect(targets.remove(ctx, group, []openimv1.GroupSync{*sync})).To(Succeed())
+		Expect(connection.written()).To(BeEmpty())
+
+		By("a GroupSync that removes after all")
+		edit(ctx, func(t *openimv1.ConfigMapTarget) { t.DeletionPolicy = openimv1.DeletionDelete })
+		Expect(targets.remove(ctx, group, []openimv1.GroupSync{*sync})).To(Succeed())
+		Expect(connection.written()).To(Equal([]string{"delete"}))
+	})
+
+	It("of another GroupSync that retained it is left alone", func(ctx SpecContext) {
+		foreign := newForeign()
+		foreign.Annotations = map[string]string{openimv1.AnnotationKeptFor: "uid-of-another/g1"}
+		Expect(env.Client.Create(ctx, foreign)).To(Succeed())
+		_, conflict := errors.AsType[*conflictError](targets.ensure(ctx, wanted("A"), false))
+		Expect(conflict).To(BeTrue())
+		Expect(cmp.Diff(foreign, stored(ctx))).To(BeEmpty())
+	})
+
+	It("of another group is left alone, whether the cache shows it or not", func(ctx SpecContext) {
+		edit(ctx, func(t *openimv1.ConfigMapTarget) { t.Name = "'shared'" })
+		key.Name = "shared"
+		first, second := wanted("A"), wanted("A")
+		second.group = "g2"
+		second.annotations = with(second.annotations, map[string]string{openimv1.AnnotationKeptFor: string(sync.UID) + "/g2"})
+		Expect(targets.ensure(ctx, first, false)).To(Succeed())
+		before := stored(ctx)
+		connection.written()
+		for _, shown := range []bool{true, false} {
+			if !shown {
+				connection.shows[key] = nil
+			}
+			conflict, _ := errors.AsType[*conflictError](targets.ensure(ctx, second, true))
+			Expect(conflict).To(HaveValue(Equal(conflictError{target: "ConfigMap/shared", group: "g1"})))
+		}
+		Expect(connection.written()).To(BeEmpty())
+		Expect(cmp.Diff(before, stored(ctx))).To(BeEmpty())
+	})
+
+	It("gets the labels and annotations of the GroupSync, and loses them with it", func(ctx SpecContext) {
+		edit(ctx, func(t *openimv1.ConfigMapTarget) {
+			t.Labels, t.Annotations = map[string]string{"team": "blue", openimv1.LabelGroupInfo: "forged"}, map[string]string{"note": "ours"}
+		})
+		for _, groupName := range []string{"A", "B"} {
+			Expect(targets.ensure(ctx, wanted(groupName), false)).To(Succeed())
+		}
+		update(ctx, func(c *corev1.ConfigMap) { c.Labels["mine"] = "stays" })
+		Expect(stored(ctx).Labels).To(And(HaveKeyWithValue("team", "blue"), HaveKeyWithValue(openimv1.LabelGroupInfo, "g1")))
+		Expect(stored(ctx).Annotations).To(HaveKeyWithValue("note", "ours"))
+		connection.written()
+
+		edit(ctx, func(t *openimv1.ConfigMapTarget) { t.Labels, t.Annotations = nil, nil })
+		for range 2 {
+			Expect(targets.ensure(ctx, wanted("B"), false)).To(Succeed())
+		}
+		Expect(connection.written()).To(Equal([]string{"patch"}))
+		Expect(stored(ctx).Labels).To(And(HaveKeyWithValue("mine", "stays"), Not(HaveKey("team"))))
+		Expect(stored(ctx).Annotations).NotTo(HaveKey("note"))
 	})
 })

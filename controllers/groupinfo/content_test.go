@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"maps"
 	"strconv"
-	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+	"sigs.k8s.io/yaml"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 )
@@ -48,11 +48,6 @@ func TestContent(t *testing.T) {
 			map[string]string{"groupName": "007", "notification": "null", "ex": `{"a":1}`},
 			`{"serverName":"demo","groupID":"G002","groupName":"007","notification":"null","ex":"{\"a\":1}"}`,
 		},
-		"what was too large to store is left out, its record as well": {
-			openimv1.GroupInfoSpec{GroupName: new("n"), Omitted: []openimv1.OmittedField{{Field: "ex", Bytes: 1 << 20, SHA256: strings.Repeat("0", 64)}}},
-			map[string]string{"groupName": "n"},
-			`{"serverName":"demo","groupID":"G002","groupName":"n"}`,
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.told.ServerName, tc.told.GroupID = "demo", "G002"
@@ -62,7 +57,7 @@ func TestContent(t *testing.T) {
 				"":                           tc.keys,
 				openimv1.ConfigMapFormatJSON: {"group.json": tc.json},
 			} {
-				got, err := content(tc.told, format)
+				got, err := layOut(tc.told, format)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -71,16 +66,6 @@ func TestContent(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestContentLeavesTheSpecAlone(t *testing.T) {
-	spec := openimv1.GroupInfoSpec{GroupID: "G002", Omitted: []openimv1.OmittedField{{Field: "ex", Bytes: 1}}}
-	if _, err := content(spec, openimv1.ConfigMapFormatKeys); err != nil {
-		t.Fatal(err)
-	}
-	if len(spec.Omitted) != 1 {
-		t.Error("the record of what is omitted is gone from the spec")
 	}
 }
 
@@ -128,7 +113,7 @@ func roundTrips(t interface {
 	Fatal(args ...any)
 }, spec openimv1.GroupInfoSpec) {
 	t.Helper()
-	asJSON, err := content(spec, openimv1.ConfigMapFormatJSON)
+	asJSON, err := layOut(spec, openimv1.ConfigMapFormatJSON)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +125,19 @@ func roundTrips(t interface {
 		t.Fatal("JSON: (-want +got)\n" + diff)
 	}
 
-	keys, err := content(spec, openimv1.ConfigMapFormatKeys)
+	asYAML, err := layOut(spec, openimv1.ConfigMapFormatYAML)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read = openimv1.GroupInfoSpec{}
+	if err := yaml.UnmarshalStrict([]byte(asYAML[yamlKey]), &read); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(spec, read); diff != "" {
+		t.Fatal("YAML: (-want +got)\n" + diff)
+	}
+
+	keys, err := layOut(spec, openimv1.ConfigMapFormatKeys)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,10 @@ func writers(object *metav1.PartialObjectMetadata) map[dataKey][]string {
 // written by us and no other key, and labels as they should be. Who writes the value that a key has already is a writer of
 // it as well, so others beside us have changed nothing.
 func inStep(object *metav1.PartialObjectMetadata, want desired) bool {
-	if !contains(object.Labels, want.labels) || !contains(object.Annotations, want.annotations) {
+	if !contains(object.Labels, want.labels) || !contains(object.Annotations, want.annotations) || len(surplusMetadata(object, want)) > 0 {
+		return false
+	}
+	if isControlledBy(object, want.owner.UID) == want.retain {
 		return false
 	}
 	written := writers(object)
@@ -73,6 +76,44 @@ func surplusKeys(object *metav1.PartialObjectMetadata, want desired) []dataKey {
 		if _, wanted := want.data[key.name]; key.binary || !wanted {
 			surplus = append(surplus, key)
 		}
+	}
+	return surplus
+}
+
+// metadataKey is a label or an annotation.
+type metadataKey struct {
+	name  string
+	label bool
+}
+
+// surplusMetadata returns the labels and annotations that we wrote once, and that are not wanted any more. Those of others
+// stay.
+func surplusMetadata(object *metav1.PartialObjectMetadata, want desired) []metadataKey {
+	var surplus []metadataKey
+	for _, entry := range object.ManagedFields {
+		if entry.FieldsV1 == nil || entry.Manager != FieldManager {
+			continue
+		}
+		var fields struct {
+			Metadata struct {
+				Labels      map[string]json.RawMessage `json:"f:labels"`
+				Annotations map[string]json.RawMessage `json:"f:annotations"`
+			} `json:"f:metadata"`
+		}
+		if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields); err != nil {
+			continue
+		}
+		collect := func(written map[string]json.RawMessage, there, wanted map[string]string, label bool) {
+			for field := range written {
+				name, isKey := strings.CutPrefix(field, "f:")
+				_, isThere := there[name]
+				if _, isWanted := wanted[name]; isKey && isThere && !isWanted {
+					surplus = append(surplus, metadataKey{name: name, label: label})
+				}
+			}
+		}
+		collect(fields.Metadata.Labels, object.Labels, want.labels, true)
+		collect(fields.Metadata.Annotations, object.Annotations, want.annotations, false)
 	}
 	return surplus
 }

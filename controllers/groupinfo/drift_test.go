@@ -1,6 +1,7 @@
 package groupinfo
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/rules"
 )
 
 // The records of who wrote what, as an API server keeps them.
@@ -39,6 +41,7 @@ func TestDrift(t *testing.T) {
 	want := desired{
 		labels:      map[string]string{openimv1.LabelGroupSync: "mirror", openimv1.LabelGroupInfo: "g1", openimv1.LabelServer: "demo"},
 		annotations: map[string]string{openimv1.AnnotationContentHash: "hash"},
+		owner:       metav1.OwnerReference{UID: "sync-uid"},
 		data:        map[string]string{"groupID": "g1", "groupName": "A", "serverName": "demo"},
 	}
 	for name, tc := range map[string]struct {
@@ -139,6 +142,18 @@ func TestDrift(t *testing.T) {
 			fields: []metav1.ManagedFieldsEntry{created(createdFields)},
 			change: func(o *metav1.PartialObjectMetadata) { o.Annotations[openimv1.AnnotationContentHash] = "older" },
 		},
+		"a label that we set once, and do not want any more": {
+			fields: []metav1.ManagedFieldsEntry{applied(appliedFields), created(`{"f:metadata":{"f:labels":{"f:team":{}}}}`)},
+			change: func(o *metav1.PartialObjectMetadata) { o.Labels["team"] = "blue" },
+		},
+		"a label that we set once, and that is gone already": {
+			fields: []metav1.ManagedFieldsEntry{applied(appliedFields), created(`{"f:metadata":{"f:labels":{"f:team":{}}}}`)},
+			inStep: true,
+		},
+		"no owner": {
+			fields: []metav1.ManagedFieldsEntry{created(createdFields)},
+			change: func(o *metav1.PartialObjectMetadata) { o.OwnerReferences = nil },
+		},
 		"no annotations": {
 			fields: []metav1.ManagedFieldsEntry{created(createdFields)},
 			change: func(o *metav1.PartialObjectMetadata) { o.Annotations = nil },
@@ -149,6 +164,8 @@ func TestDrift(t *testing.T) {
 				Labels:        map[string]string{openimv1.LabelGroupSync: "mirror", openimv1.LabelGroupInfo: "g1", openimv1.LabelServer: "demo"},
 				Annotations:   map[string]string{openimv1.AnnotationContentHash: "hash"},
 				ManagedFields: tc.fields,
+
+				OwnerReferences: []metav1.OwnerReference{{UID: "sync-uid", Controller: new(true)}},
 			}}
 			if tc.change != nil {
 				tc.change(object)
@@ -204,22 +221,39 @@ func FuzzWriters(f *testing.F) {
 }
 
 func TestDesire(t *testing.T) {
-	sync := &openimv1.GroupSync{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "chat", Name: "mirror", UID: "sync-uid"},
-		Spec:       openimv1.GroupSyncSpec{Target: openimv1.SyncTarget{ConfigMap: &openimv1.ConfigMapTarget{}}},
-	}
-	group := &openimv1.GroupInfo{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "chat", Name: "g1"},
-		Spec:       openimv1.GroupInfoSpec{ServerName: "demo", GroupID: "g1", GroupName: new("A")},
-	}
-	got, err := desire(sync, group)
+	cache, err := rules.NewCache(CheckTarget)
 	if err != nil {
 		t.Fatal(err)
 	}
+	generation := int64(0)
+	newTask := func(target openimv1.ConfigMapTarget) *task {
+		generation++
+		sync := &openimv1.GroupSync{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "chat", Name: "mirror", UID: "sync-uid", Generation: generation},
+			Spec:       openimv1.GroupSyncSpec{Target: openimv1.SyncTarget{ConfigMap: &target}},
+		}
+		if r := cache.Of(sync); !r.Valid() {
+			t.Fatal(r.Faults)
+		}
+		return &task{sync: sync, rules: cache.Of(sync), group: &openimv1.GroupInfo{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "chat", Name: "g1"},
+			Spec:       openimv1.GroupInfoSpec{ServerName: "demo", GroupID: "g1", GroupName: new("A"), Ex: new(strings.Repeat("x", 128<<10))},
+		}}
+	}
+	mustDesire := func(task *task) desired {
+		t.Helper()
+		got, err := desire(task)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	task := newTask(openimv1.ConfigMapTarget{})
+	got := mustDesire(task)
 	if diff := cmp.Diff("ConfigMap/mirror.g1", got.target()); diff != "" {
 		t.Error(diff)
 	}
-	if got.key.Namespace != "chat" || got.owner.UID != "sync-uid" || got.owner.BlockOwnerDeletion != nil || !*got.owner.Controller {
+	if got.key.Namespace != "chat" || got.owner.UID != "sync-uid" || got.owner.BlockOwnerDeletion != nil || !*got.owner.Controller || got.retain {
 		t.Errorf("key %s, owner %+v", got.key, got.owner)
 	}
 	if len(got.hash) != 64 || strings.Trim(got.hash, "0123456789abcdef") != "" {
@@ -227,13 +261,59 @@ func TestDesire(t *testing.T) {
 	}
 
 	// History and status are not content.
-	group.History = []openimv1.HistoryEntry{{Stamp: "1"}}
-	group.Status.ObservedGeneration = 7
-	again, err := desire(sync, group)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(got, again, cmp.AllowUnexported(desired{})); diff != "" {
+	task.group.History = []openimv1.HistoryEntry{{Stamp: "1"}}
+	task.group.Status.ObservedGeneration = 7
+	if diff := cmp.Diff(got, mustDesire(task), cmp.AllowUnexported(desired{})); diff != "" {
 		t.Errorf("(-before +after)\n%s", diff)
+	}
+
+	byExpression := mustDesire(newTask(openimv1.ConfigMapTarget{
+		Name: "'group.' + group.groupID", Data: map[string]string{"title": "group.groupName + '!'", "empty": "group.notification"},
+		DeletionPolicy: openimv1.DeletionRetain,
+	}))
+	if diff := cmp.Diff(map[string]string{"title": "A!", "empty": ""}, byExpression.data); diff != "" || byExpression.key.Name != "group.g1" || !byExpression.retain {
+		t.Errorf("%s: %s", byExpression.key, diff)
+	}
+
+	for name, tc := range map[string]struct {
+		target openimv1.ConfigMapTarget
+		want   string
+	}{
+		"no name": {
+			openimv1.ConfigMapTarget{Name: "group.groupName"},
+			"spec.target.configMap.name gives no valid name for this group: lower-case letters, digits, - and ., at most 253 characters",
+		},
+		"more than a ConfigMap holds": {
+			openimv1.ConfigMapTarget{Data: map[string]string{"a": "group.ex + group.ex + group.ex + group.ex", "b": "group.ex + group.ex + group.ex + group.ex", "c": "'x'"}},
+			"the content takes 1048580 bytes and a ConfigMap holds 1048576; choose less of the group with spec.fields or data",
+		},
+		"what cannot be evaluated": {
+			openimv1.ConfigMapTarget{Data: map[string]string{"b": "string(int(group.groupName))"}},
+			`data["b"] cannot be evaluated for this group: guard against missing keys with has() or in, and convert only what is a number`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := desire(newTask(tc.target))
+			if _, forUser := errors.AsType[*userError](err); !forUser || err.Error() != tc.want {
+				t.Errorf("%v, want %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestConfigMapFaults(t *testing.T) {
+	got := CheckTarget(&openimv1.GroupSyncSpec{Target: openimv1.SyncTarget{ConfigMap: &openimv1.ConfigMapTarget{
+		Data:        map[string]string{"a/b": "'x'", "ok": "'x'"},
+		Labels:      map[string]string{"team": "not a value!", "example.com/ok": "yes"},
+		Annotations: map[string]string{"not a key": "x", "example.com/Ok": "any thing!"},
+	}}})
+	want := []string{`spec.target.configMap.data: "a/b" cannot be a key`, `spec.target.configMap.labels["team"]`, `spec.target.configMap.annotations["not a key"]`}
+	if len(got) != len(want) {
+		t.Fatalf("%+v", got)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i].Message, want[i]) || got[i].Reason != openimv1.ReasonInvalidTarget {
+			t.Errorf("%+v, want %s", got[i], want[i])
+		}
 	}
 }

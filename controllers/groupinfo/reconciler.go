@@ -9,16 +9,14 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
-	"github.com/groupinfo-operator/groupinfo-operator/internal/apierr"
-	"github.com/groupinfo-operator/groupinfo-operator/internal/conditions"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/naming"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/ownwrites"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/rules"
 )
 
 const (
@@ -39,24 +37,33 @@ type Reconciler struct {
 	Recorder events.EventRecorder
 	Namer    naming.Namer
 	Now      func() time.Time
+	Rules    *rules.Cache
 
 	configMaps   *configMaps
+	jobs         *jobs
 	statusWrites *ownwrites.Writes
 }
 
 // scope is what one reconcile knows and finds out.
 type scope struct {
 	group *openimv1.GroupInfo
-	// syncs are all GroupSyncs of the namespace, by name, and selecting those of them that want a target for the group.
-	syncs     []openimv1.GroupSync
-	selecting []*openimv1.GroupSync
+	// syncs are all GroupSyncs of the namespace, by name, and active those whose targets are ours to write and remove.
+	syncs, active []openimv1.GroupSync
+	// tasks are what is to be done, those in progress first, and then by the name of the GroupSync.
+	tasks []*task
+	// selecting is how many GroupSyncs pick the group, and unserved how many of them have no room in the status.
+	selecting, unserved int
 	// serverMissing: the OpenIMServer that told of the group does not exist.
 	serverMissing bool
 	// unexpectedName is the name that the object should have had.
 	unexpectedName string
 	// outcomes are the entries of status.syncs.
 	outcomes []openimv1.GroupInfoSyncStatus
-	result   ctrl.Result
+	// runs is true if the entries record runs.
+	runs bool
+	// then is to be done once the status is written.
+	then   []func(context.Context) error
+	result ctrl.Result
 }
 
 // +kubebuilder:rbac:groups=openim.io,resources=groupinfos;groupsyncs;openimservers,verbs=get;list;watch
@@ -81,12 +88,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.look(ctx, s); err != nil {
 		return ctrl.Result{}, err
 	}
-	err = errors.Join(r.writeTargets(ctx, s), r.pruneTargets(ctx, s))
+	err = errors.Join(r.stepTargets(ctx, s), r.pruneTargets(ctx, s))
 	if apierrors.IsConflict(err) {
 		// Somebody else wrote in between, which is no trouble to tell of: look again.
 		return ctrl.Result{}, err
 	}
-	return s.result, errors.Join(err, r.applyStatus(ctx, s))
+	recorded, statusErr := r.applyStatus(ctx, s)
+	err = errors.Join(err, statusErr)
+	if recorded {
+		for _, act := range s.then {
+			err = errors.Join(err, act(ctx))
+		}
+	}
+	return s.result, err
 }
 
 // look collects what the reconcile depends on.
@@ -105,13 +119,54 @@ func (r *Reconciler) look(ctx context.Context, s *scope) error {
 		return err
 	}
 	s.syncs = syncs
-	for i := range s.syncs {
-		if s.unexpectedName == "" && selects(&s.syncs[i], s.group) {
-			s.selecting = append(s.selecting, &s.syncs[i])
-		}
-	}
+	r.findTasks(s)
 	return nil
 }
+
+// findTasks finds out which GroupSyncs there is something to do for.
+func (r *Reconciler) findTasks(s *scope) {
+	now := r.Now()
+	for i := range s.syncs {
+		sync := &s.syncs[i]
+		compiled := r.Rules.Of(sync)
+		t := &task{sync: sync, rules: compiled, group: s.group, recorded: findSync(s.group.Status.Syncs, sync), now: now}
+		if !active(sync, compiled) {
+			// What was run stays on record, so that nothing is run twice once it goes on.
+			if t.recorded != nil && hasRuns(sync) && sync.DeletionTimestamp.IsZero() {
+				s.outcomes = append(s.outcomes, *t.recorded)
+				s.runs = true
+			}
+			continue
+		}
+		s.active = append(s.active, *sync)
+		if s.unexpectedName == "" {
+			t.selected, t.fault = compiled.Select(s.group)
+		}
+		if t.selected || t.fault != nil || (t.recorded != nil && hasRuns(sync)) {
+			s.tasks = append(s.tasks, t)
+		}
+		if t.selected || t.fault != nil {
+			s.selecting++
+		}
+	}
+	slices.SortStableFunc(s.tasks, func(a, b *task) int {
+		switch {
+		case (a.recorded == nil) == (b.recorded == nil):
+			return 0
+		case a.recorded != nil:
+			return -1
+		default:
+			return 1
+		}
+	})
+	if room := max(maxSyncs-len(s.outcomes), 0); len(s.tasks) > room {
+		s.unserved = len(s.tasks) - room
+		s.tasks = s.tasks[:room]
+	}
+}
+
+// hasRuns reports whether the GroupSync's target acts on changes, so that what it has done must stay on record.
+func hasRuns(sync *openimv1.GroupSync) bool { return sync.Spec.Target.ConfigMap == nil }
 
 func (r *Reconciler) listSyncs(ctx context.Context, namespace string) ([]openimv1.GroupSync, error) {
 	var all openimv1.GroupSyncList
@@ -122,66 +177,50 @@ func (r *Reconciler) listSyncs(ctx context.Context, namespace string) ([]openimv
 	return all.Items, nil
 }
 
-// writeTargets brings the target of each GroupSync in step. One that fails keeps no other from it.
-func (r *Reconciler) writeTargets(ctx context.Context, s *scope) error {
-	var failures []error
-	for _, sync := range s.selecting[:min(len(s.selecting), maxSyncs)] {
-		want, err := desire(sync, s.group)
-		if err != nil {
-			return err
-		}
-		before := findSync(s.group.Status.Syncs, sync.Name)
-		err = r.configMaps.ensure(ctx, want, before != nil && before.State == openimv1.SyncStateConflict)
-		outcome := outcomeOf(err, sync, want, before, r.Now())
-		switch outcome.State {
-		case openimv1.SyncStateConflict:
-			s.result.RequeueAfter = conflictRecheck
-		case openimv1.SyncStateFailed:
-			failures = append(failures, err)
-		}
-		s.outcomes = append(s.outcomes, outcome)
+// targetOf returns what keeps the target of the GroupSync, or nil if its kind is not known: a newer version wrote it.
+func (r *Reconciler) targetOf(sync *openimv1.GroupSync) target {
+	switch {
+	case sync.Spec.Target.ConfigMap != nil:
+		return r.configMaps
+	case sync.Spec.Target.Job != nil:
+		return r.jobs
+	default:
+		return nil
 	}
+}
+
+// stepTargets brings the target of each GroupSync nearer to the group. One that fails keeps no other from it.
+func (r *Reconciler) stepTargets(ctx context.Context, s *scope) error {
+	var failures []error
+	for _, t := range s.tasks {
+		target := r.targetOf(t.sync)
+		if target == nil {
+			continue
+		}
+		o := target.step(ctx, t)
+		if o.entry != nil {
+			s.outcomes = append(s.outcomes, *o.entry)
+			s.runs = s.runs || hasRuns(t.sync)
+		}
+		if o.then != nil {
+			s.then = append(s.then, o.then)
+		}
+		s.result.RequeueAfter = earlier(s.result.RequeueAfter, o.after)
+		failures = append(failures, o.err)
+	}
+	slices.SortFunc(s.outcomes, func(a, b openimv1.GroupInfoSyncStatus) int { return strings.Compare(a.Name, b.Name) })
 	return errors.Join(failures...)
 }
 
-// outcomeOf returns the entry in status.syncs for an attempt to bring a target in step that ended with err. before is the
-// entry for the previous attempt, or nil.
-func outcomeOf(err error, sync *openimv1.GroupSync, want desired, before *openimv1.GroupInfoSyncStatus, now time.Time) openimv1.GroupInfoSyncStatus {
-	outcome := openimv1.GroupInfoSyncStatus{
-		Name:               sync.Name,
-		UID:                string(sync.UID),
-		ObservedGeneration: sync.Generation,
-		State:              openimv1.SyncStateSynced,
-		Target:             want.target(),
-		ContentHash:        want.hash,
-		LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
-	}
-	switch conflict, isConflict := errors.AsType[*conflictError](err); {
-	case isConflict:
-		outcome.State = openimv1.SyncStateConflict
-		outcome.Message = conflict.Error()
-	case err != nil:
-		outcome.State = openimv1.SyncStateFailed
-		outcome.Message = fmt.Sprintf("%s could not be written (%s); the operator tries again", want.target(), apierr.Reason(err))
-	}
-	if outcome.State != openimv1.SyncStateSynced {
-		outcome.Message = conditions.Truncate(outcome.Message, maxSyncMessageBytes)
-		// What the target holds is what it held before.
-		outcome.ContentHash = ""
-		if before != nil {
-			outcome.ContentHash = before.ContentHash
-		}
-	}
-	if before != nil && before.State == outcome.State {
-		outcome.LastTransitionTime = before.LastTransitionTime
-	}
-	return outcome
-}
-
-// pruneTargets removes the targets of GroupSyncs that do not select the group any more.
+// pruneTargets removes the ConfigMaps of GroupSyncs that do not select the group any more, or have another name for it.
 func (r *Reconciler) pruneTargets(ctx context.Context, s *scope) error {
-	return r.configMaps.prune(ctx, client.ObjectKeyFromObject(s.group), s.syncs, func(sync *openimv1.GroupSync) bool {
-		return active(sync) && !slices.Contains(s.selecting, sync)
+	return r.configMaps.prune(ctx, client.ObjectKeyFromObject(s.group), s.active, func(sync *openimv1.GroupSync, name string) bool {
+		if !s.counts(sync.Name) {
+			return false
+		}
+		entry := findSync(s.outcomes, sync)
+		// As long as the other one does not exist, this one is better than none.
+		return entry == nil || entry.State != openimv1.SyncStateSynced || entry.Target == "ConfigMap/"+name
 	})
 }
 
@@ -192,12 +231,14 @@ func (r *Reconciler) removeTargets(ctx context.Context, group client.ObjectKey) 
 	if err != nil {
 		return err
 	}
-	return r.configMaps.prune(ctx, group, syncs, active)
+	syncs = slices.DeleteFunc(syncs, func(sync openimv1.GroupSync) bool { return !active(&sync, r.Rules.Of(&sync)) })
+	return errors.Join(r.configMaps.remove(ctx, group, syncs), r.jobs.remove(ctx, group, syncs))
 }
 
-func findSync(syncs []openimv1.GroupInfoSyncStatus, name string) *openimv1.GroupInfoSyncStatus {
+// findSync returns the entry for the GroupSync, and for no other that had its name, or nil.
+func findSync(syncs []openimv1.GroupInfoSyncStatus, sync *openimv1.GroupSync) *openimv1.GroupInfoSyncStatus {
 	for i := range syncs {
-		if syncs[i].Name == name {
+		if syncs[i].Name == sync.Name && syncs[i].UID == string(sync.UID) {
 			return &syncs[i]
 		}
 	}

@@ -10,7 +10,9 @@ import (
 	. "github.com/onsi/gomega"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -47,6 +49,16 @@ var _ = Describe("A reconcile", func() {
 		Expect(env.Client.Create(ctx, object)).To(Succeed())
 		return object
 	}
+	// runJobsInstead replaces the GroupSync by one with a Job target.
+	runJobsInstead := func(ctx context.Context) {
+		GinkgoHelper()
+		Expect(env.Client.Delete(ctx, sync)).To(Succeed())
+		crm := &openimv1.GroupSync{ObjectMeta: metav1.ObjectMeta{Namespace: group.Namespace, Name: "crm"}}
+		crm.Spec.ExistingGroups = openimv1.ExistingGroupsSync
+		crm.Spec.Target.Job = &openimv1.JobTarget{}
+		crm.Spec.Target.Job.Template.Spec.Template.Spec.Containers = []corev1.Container{{Name: "main", Image: "crm"}}
+		Expect(env.Client.Create(ctx, crm)).To(Succeed())
+	}
 	BeforeEach(func(ctx SpecContext) {
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "groups-"}}
 		Expect(env.Client.Create(ctx, namespace)).To(Succeed())
@@ -61,7 +73,7 @@ var _ = Describe("A reconcile", func() {
 		connection = connect()
 		r = &Reconciler{
 			Client: connection, Recorder: &recorder{}, Now: time.Now,
-			configMaps: newConfigMaps(connection), statusWrites: ownwrites.New(time.Now),
+			Rules: newRules(), configMaps: newConfigMaps(connection), jobs: newJobs(connection), statusWrites: ownwrites.New(time.Now),
 		}
 	})
 
@@ -204,4 +216,124 @@ var _ = Describe("A reconcile", func() {
 		Expect(target.UID).To(Equal(foreign.UID))
 	})
 
+	It("records no run on top of another's: of two processes record at most one", func(ctx SpecContext) {
+		runJobsInstead(ctx)
+
+		// This process is held up with the group as it was.
+		connection.shows[client.ObjectKeyFromObject(group)] = read(ctx)
+		object := read(ctx)
+		object.Spec.GroupName = new("B")
+		Expect(env.Client.Update(ctx, object)).To(Succeed())
+		elsewhere := connect()
+		other := &Reconciler{
+			Client: elsewhere, Recorder: &recorder{}, Now: time.Now,
+			Rules: newRules(), configMaps: newConfigMaps(elsewhere), jobs: newJobs(elsewhere), statusWrites: ownwrites.New(time.Now),
+		}
+		_, err := other.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(group)})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(elsewhere.written()).To(Equal([]string{"apply status", "create"}))
+		before := read(ctx).Status
+
+		_, err = r.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(group)})
+		Expect(err).To(Satisfy(apierrors.IsConflict))
+		Expect(connection.written()).To(Equal([]string{"apply status"}))
+		Expect(read(ctx).Status).To(Equal(before))
+	})
+
+	It("creates no Job whose run could not be recorded", func(ctx SpecContext) {
+		runJobsInstead(ctx)
+		connection.meanwhile = func() { Expect(env.Client.Delete(ctx, group)).To(Succeed()) }
+		_, _ = r.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(group)})
+		Expect(connection.written()).To(Equal([]string{"apply status"}))
+	})
+
+	It("starts no Job for a group that is too large for one, and says what to do", func(ctx SpecContext) {
+		runJobsInstead(ctx)
+		object := read(ctx)
+		object.Spec.Ex, object.Spec.Notification = new(strings.Repeat("x", maxGroupBytes/2)), new(strings.Repeat("x", maxGroupBytes/2))
+		Expect(env.Client.Update(ctx, object)).To(Succeed())
+		for range 2 {
+			reconcile(ctx)
+		}
+		Expect(connection.written()).To(Equal([]string{"apply status"}))
+		Expect(read(ctx).Status.Syncs).To(ConsistOf(And(
+			HaveField("State", openimv1.SyncStateGaveUp), HaveField("Revision", BeZero()), HaveField("Message", ContainSubstring("choose less of it with spec.fields")))))
+
+		object = read(ctx)
+		object.Spec.Ex = new("")
+		Expect(env.Client.Update(ctx, object)).To(Succeed())
+		reconcile(ctx)
+		Expect(connection.written()).To(Equal([]string{"apply status", "create"}))
+	})
+
+	It("tells of a Job that the API server refuses, tries again after a while, and goes on when it does not", func(ctx SpecContext) {
+		runJobsInstead(ctx)
+		refusing := true
+		r.jobs.client = interceptor.NewClient(connection, interceptor.Funcs{
+			Create: func(ctx context.Context, next client.WithWatch, object client.Object, opts ...client.CreateOption) error {
+				if refusing {
+					return apierrors.NewForbidden(schema.GroupResource{Group: "batch", Resource: "jobs"}, object.GetName(), errors.New("exceeded quota"))
+				}
+				return next.Create(ctx, object, opts...)
+			},
+		})
+		_, err := r.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(group)})
+		Expect(err).To(MatchError(ContainSubstring("exceeded quota")))
+		result := reconcile(ctx)
+		Expect(result.RequeueAfter).To(BeNumerically("~", firstRetry, 2*time.Second))
+		Expect(read(ctx).Status.Syncs).To(ConsistOf(And(
+			HaveField("State", openimv1.SyncStateFailed), HaveField("Message", MatchRegexp(`^Job/crm-\w+ failed \(could not be created: Forbidden\), attempt 1$`)))))
+		connection.written()
+		reconcile(ctx)
+		Expect(connection.written()).To(BeEmpty(), "it is not the time yet")
+
+		refusing = false
+		r.Now = func() time.Time { return time.Now().Add(time.Minute) }
+		r.jobs.now = r.Now
+		reconcile(ctx)
+		Expect(connection.written()).To(Equal([]string{"apply status", "create"}))
+		Expect(read(ctx).Status.Syncs).To(ConsistOf(And(HaveField("State", openimv1.SyncStatePending), HaveField("Revision", BeEquivalentTo(2)), HaveField("Attempts", BeEquivalentTo(2)))))
+	})
+
+	It("keeps what was made for a group for which an expression cannot be evaluated, and says which one", func(ctx SpecContext) {
+		reconcile(ctx)
+		sync.Spec.MatchConditions = []openimv1.MatchCondition{{Name: "numbered", Expression: "int(group.groupName) > 0"}}
+		Expect(env.Client.Update(ctx, sync)).To(Succeed())
+		connection.written()
+		for range 2 {
+			reconcile(ctx)
+		}
+		Expect(connection.written()).To(Equal([]string{"apply status"}))
+		Expect(read(ctx).Status.Syncs).To(ConsistOf(And(
+			HaveField("State", openimv1.SyncStateGaveUp), HaveField("Message", HavePrefix(`matchConditions "numbered" cannot be evaluated`)))))
+		target := &corev1.ConfigMap{}
+		Expect(env.Client.Get(ctx, client.ObjectKey{Namespace: group.Namespace, Name: "mirror.g1"}, target)).To(Succeed())
+
+		By("a group for which it can")
+		object := read(ctx)
+		object.Spec.GroupName = new("7")
+		Expect(env.Client.Update(ctx, object)).To(Succeed())
+		reconcile(ctx)
+		Expect(connection.written()).To(Equal([]string{"apply", "apply status"}))
+	})
+
+	It("serves a group on request that was there before the GroupSync", func(ctx SpecContext) {
+		object := read(ctx)
+		object.History = []openimv1.HistoryEntry{{Stamp: "1", Time: metav1.NewTime(time.Now().Add(-time.Hour)), Command: "callbackAfterCreateGroupCommand"}}
+		Expect(env.Client.Update(ctx, object)).To(Succeed())
+		sync.Spec.ExistingGroups = openimv1.ExistingGroupsIgnore
+		Expect(env.Client.Update(ctx, sync)).To(Succeed())
+		reconcile(ctx)
+		Expect(connection.written()).To(Equal([]string{"apply status"}))
+		Expect(read(ctx).Status.Syncs).To(ConsistOf(HaveField("State", openimv1.SyncStateIgnored)))
+
+		object = read(ctx)
+		object.Annotations = map[string]string{openimv1.AnnotationSyncRequestedAt: time.Now().UTC().Format(time.RFC3339)}
+		Expect(env.Client.Update(ctx, object)).To(Succeed())
+		for range 2 {
+			reconcile(ctx)
+		}
+		Expect(connection.written()).To(Equal([]string{"create", "apply status"}))
+		Expect(read(ctx).Status.Syncs).To(ConsistOf(HaveField("State", openimv1.SyncStateSynced)))
+	})
 })

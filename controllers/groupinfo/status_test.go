@@ -31,12 +31,13 @@ func TestConditions(t *testing.T) {
 		}
 		return all
 	}
-	selecting := func(n int) []*openimv1.GroupSync { return make([]*openimv1.GroupSync, n) }
 	const (
 		ready, reconciling, stalled = openimv1.ConditionReady, openimv1.ConditionReconciling, openimv1.ConditionStalled
 
 		mismatch  = "the GroupInfo for this groupID is other, and no callback reaches this one; delete it"
-		tooMany   = "33 GroupSyncs select this group and only the first 32 by name are served; narrow their selectors"
+		tooMany   = "33 GroupSyncs select this group, and 1 of them are not served: a group has room for 32; narrow their selectors"
+		gaveUp    = "failed for good: GroupSync sync-0; see status.syncs"
+		underway  = "on its way: GroupSync sync-1, sync-2, sync-3; see status.syncs"
 		failed    = "not in step, trying again: GroupSync sync-1, sync-2; see status.syncs"
 		conflicts = "another object is in the way: GroupSync sync-0; see status.syncs"
 		missing   = "OpenIMServer demo does not exist, so changes to this group are not heard of; create it, or delete the group"
@@ -46,7 +47,7 @@ func TestConditions(t *testing.T) {
 		want  []metav1.Condition
 	}{
 		"in step": {
-			scope{selecting: selecting(2), outcomes: outcomes("Synced", "Synced")},
+			scope{selecting: 2, outcomes: outcomes("Synced", "Synced")},
 			[]metav1.Condition{condition(ready, metav1.ConditionTrue, openimv1.ReasonInSync, "in step: 2 GroupSyncs")},
 		},
 		"nothing to sync": {
@@ -54,28 +55,46 @@ func TestConditions(t *testing.T) {
 			[]metav1.Condition{condition(ready, metav1.ConditionTrue, openimv1.ReasonNothingToSync, "no GroupSync selects this group")},
 		},
 		"failures, which come before conflicts: the operator is at work": {
-			scope{selecting: selecting(3), outcomes: outcomes("Conflict", "Failed", "Failed")},
+			scope{selecting: 3, outcomes: outcomes("Conflict", "Failed", "Failed")},
 			[]metav1.Condition{
 				condition(ready, metav1.ConditionFalse, openimv1.ReasonSyncFailed, failed),
 				condition(reconciling, metav1.ConditionTrue, openimv1.ReasonSyncFailed, failed),
 			},
 		},
 		"a conflict: somebody must act": {
-			scope{selecting: selecting(2), outcomes: outcomes("Conflict", "Synced"), serverMissing: true},
+			scope{selecting: 2, outcomes: outcomes("Conflict", "Synced"), serverMissing: true},
 			[]metav1.Condition{
 				condition(ready, metav1.ConditionFalse, openimv1.ReasonTargetConflict, conflicts),
 				condition(stalled, metav1.ConditionTrue, openimv1.ReasonTargetConflict, conflicts),
 			},
 		},
+		"a run that failed for good, beside one that is on its way: somebody must act": {
+			scope{selecting: 2, outcomes: outcomes("GaveUp", "Running")},
+			[]metav1.Condition{
+				condition(ready, metav1.ConditionFalse, openimv1.ReasonSyncGaveUp, gaveUp),
+				condition(stalled, metav1.ConditionTrue, openimv1.ReasonSyncGaveUp, gaveUp),
+			},
+		},
+		"runs on their way": {
+			scope{selecting: 5, outcomes: outcomes("Synced", "Waiting", "Pending", "Running", "Ignored"), serverMissing: true},
+			[]metav1.Condition{
+				condition(ready, metav1.ConditionFalse, openimv1.ReasonSyncInProgress, underway),
+				condition(reconciling, metav1.ConditionTrue, openimv1.ReasonSyncInProgress, underway),
+			},
+		},
+		"what is on record of a GroupSync that does not pick the group": {
+			scope{outcomes: []openimv1.GroupInfoSyncStatus{{Name: "other", State: openimv1.SyncStateGaveUp}}},
+			[]metav1.Condition{condition(ready, metav1.ConditionTrue, openimv1.ReasonNothingToSync, "no GroupSync selects this group")},
+		},
 		"more GroupSyncs than are served": {
-			scope{selecting: selecting(33), outcomes: outcomes("Failed")},
+			scope{selecting: 33, unserved: 1, outcomes: outcomes("Failed")},
 			[]metav1.Condition{
 				condition(ready, metav1.ConditionFalse, openimv1.ReasonTooManySyncs, tooMany),
 				condition(stalled, metav1.ConditionTrue, openimv1.ReasonTooManySyncs, tooMany),
 			},
 		},
 		"as many GroupSyncs as are served": {
-			scope{selecting: selecting(32)},
+			scope{selecting: 32},
 			[]metav1.Condition{condition(ready, metav1.ConditionTrue, openimv1.ReasonInSync, "in step: 32 GroupSyncs")},
 		},
 		"another name than the ID's": {
@@ -86,7 +105,7 @@ func TestConditions(t *testing.T) {
 			},
 		},
 		"no server: what is stored is in step, but may be stale": {
-			scope{selecting: selecting(1), outcomes: outcomes("Synced"), serverMissing: true},
+			scope{selecting: 1, outcomes: outcomes("Synced"), serverMissing: true},
 			[]metav1.Condition{condition(ready, metav1.ConditionUnknown, openimv1.ReasonServerMissing, missing)},
 		},
 		"a value too large": {
@@ -99,6 +118,11 @@ func TestConditions(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			for i := range 5 {
+				tc.scope.tasks = append(tc.scope.tasks, &task{
+					sync: &openimv1.GroupSync{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("sync-%d", i)}}, selected: true,
+				})
+			}
 			if tc.scope.group == nil {
 				tc.scope.group = &openimv1.GroupInfo{Spec: openimv1.GroupInfoSpec{ServerName: "demo"}}
 			}
@@ -131,7 +155,7 @@ func kstatus(t *testing.T, conditions []metav1.Condition) {
 	}
 }
 
-func TestOutcomeOf(t *testing.T) {
+func TestConclude(t *testing.T) {
 	const secret = "what a user wrote"
 	earlier, now := metav1.NewTime(time.Unix(1000, 0)), time.Unix(2000, 999)
 	later := metav1.NewTime(time.Unix(2000, 0))
@@ -182,7 +206,7 @@ func TestOutcomeOf(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.want.Name, tc.want.UID, tc.want.ObservedGeneration, tc.want.Target = "mirror", "uid", 3, "ConfigMap/mirror.g1"
-			got := outcomeOf(tc.err, sync, want, tc.before, now)
+			got := *conclude(&task{sync: sync, group: &openimv1.GroupInfo{}, recorded: tc.before, now: now}, want, tc.err).entry
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
@@ -199,7 +223,7 @@ func TestMessagesAreBounded(t *testing.T) {
 		"conflict": &conflictError{target: long.target()},
 		"failure":  &apierrors.StatusError{ErrStatus: metav1.Status{Reason: metav1.StatusReason(strings.Repeat("群", 200))}},
 	} {
-		if got := outcomeOf(err, &openimv1.GroupSync{}, long, nil, time.Now()).Message; len(got) > maxSyncMessageBytes {
+		if got := conclude(&task{sync: &openimv1.GroupSync{}, group: &openimv1.GroupInfo{}, now: time.Now()}, long, err).entry.Message; len(got) > maxSyncMessageBytes {
 			t.Errorf("%s: %d bytes", name, len(got))
 		}
 	}
@@ -216,23 +240,42 @@ func (r *recorder) Eventf(_, _ runtime.Object, kind, reason, _, note string, arg
 
 func TestEventsTellOfTransitionsOnly(t *testing.T) {
 	entry := func(state openimv1.SyncState) []openimv1.GroupInfoSyncStatus {
-		if state == "" {
+		e := openimv1.GroupInfoSyncStatus{Name: "mirror", UID: "1", State: state, Target: "ConfigMap/mirror.g1", Message: "trouble"}
+		switch state {
+		case "":
 			return nil
+		case "Pending":
+			e.Message = ""
+		case "Pending, in vain":
+			e.State = openimv1.SyncStatePending
+		case "Running, again":
+			e.State, e.Attempts = openimv1.SyncStateRunning, 2
 		}
-		return []openimv1.GroupInfoSyncStatus{{Name: "mirror", State: state, Target: "ConfigMap/mirror.g1", Message: "trouble"}}
+		return []openimv1.GroupInfoSyncStatus{e}
 	}
+	failed := []string{corev1.EventTypeWarning + " SyncFailed: GroupSync mirror: trouble"}
+	recovered := []string{corev1.EventTypeNormal + " SyncRecovered: GroupSync mirror: ConfigMap/mirror.g1 is in step again"}
 	for name, tc := range map[string]struct {
 		before, now openimv1.SyncState
 		want        []string
 	}{
 		"written for the first time": {"", openimv1.SyncStateSynced, nil},
 		"still in step":              {openimv1.SyncStateSynced, openimv1.SyncStateSynced, nil},
-		"failed at once":             {"", openimv1.SyncStateFailed, []string{corev1.EventTypeWarning + " SyncFailed: GroupSync mirror: trouble"}},
-		"failed":                     {openimv1.SyncStateSynced, openimv1.SyncStateFailed, []string{corev1.EventTypeWarning + " SyncFailed: GroupSync mirror: trouble"}},
+		"failed at once":             {"", openimv1.SyncStateFailed, failed},
+		"failed":                     {openimv1.SyncStateSynced, openimv1.SyncStateFailed, failed},
 		"failed again":               {openimv1.SyncStateFailed, openimv1.SyncStateFailed, nil},
 		"conflict":                   {openimv1.SyncStateFailed, openimv1.SyncStateConflict, []string{corev1.EventTypeWarning + " SyncConflict: GroupSync mirror: trouble"}},
-		"recovered":                  {openimv1.SyncStateConflict, openimv1.SyncStateSynced, []string{corev1.EventTypeNormal + " SyncRecovered: GroupSync mirror: ConfigMap/mirror.g1 is in step again"}},
+		"recovered":                  {openimv1.SyncStateConflict, openimv1.SyncStateSynced, recovered},
 		"not selected any more":      {openimv1.SyncStateFailed, "", nil},
+		"a run begins":               {"", openimv1.SyncStatePending, nil},
+		"a run ends":                 {openimv1.SyncStateRunning, openimv1.SyncStateSynced, nil},
+		"its Job cannot be created":  {openimv1.SyncStatePending, "Pending, in vain", failed},
+		"it can be after all":        {"Pending, in vain", openimv1.SyncStateRunning, nil},
+		"a run fails":                {openimv1.SyncStateRunning, openimv1.SyncStateFailed, failed},
+		"another attempt":            {openimv1.SyncStateFailed, "Running, again", nil},
+		"another attempt fails":      {"Running, again", openimv1.SyncStateFailed, failed},
+		"another attempt succeeds":   {"Running, again", openimv1.SyncStateSynced, recovered},
+		"given up":                   {openimv1.SyncStateRunning, openimv1.SyncStateGaveUp, []string{corev1.EventTypeWarning + " SyncGaveUp: GroupSync mirror: trouble"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			told := &recorder{}

@@ -16,6 +16,7 @@ import (
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/ownwrites"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/rules"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/testenv"
 )
 
@@ -109,8 +110,13 @@ func (c *connection) get(ctx context.Context, direct client.WithWatch, key clien
 // withoutIndex asks the API server for what a cache has an index of.
 func withoutIndex(opts []client.ListOption) []client.ListOption {
 	for i, opt := range opts {
-		if fields, ok := opt.(client.MatchingFields); ok {
+		fields, ok := opt.(client.MatchingFields)
+		switch {
+		case !ok:
+		case fields[groupIndex] != "":
 			opts[i] = client.MatchingLabels{openimv1.LabelGroupInfo: fields[groupIndex]}
+		default:
+			opts[i] = client.MatchingLabels{}
 		}
 	}
 	return opts
@@ -126,4 +132,17 @@ func (c *connection) written() []string {
 // newConfigMaps returns what a controller starts with, without a memory of its own writes.
 func newConfigMaps(c *connection) *configMaps {
 	return &configMaps{client: c, live: env.Client, writes: ownwrites.New(time.Now)}
+}
+
+// newRules returns an empty cache of rules.
+func newRules() *rules.Cache {
+	GinkgoHelper()
+	compiled, err := rules.NewCache(CheckTarget)
+	Expect(err).NotTo(HaveOccurred())
+	return compiled
+}
+
+// newJobs returns what a controller starts with, without a memory of what it creates and who waits.
+func newJobs(c *connection) *jobs {
+	return &jobs{client: c, live: env.Client, now: time.Now, slots: newSlots(c, time.Now, func(client.ObjectKey) {})}
 }

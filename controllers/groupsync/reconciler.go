@@ -3,6 +3,7 @@ package groupsync
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/groupinfo-operator/groupinfo-operator/controllers/groupinfo"
 	openimac "github.com/groupinfo-operator/groupinfo-operator/internal/applyconfiguration/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/conditions"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/rules"
 )
 
 const (
@@ -38,6 +40,7 @@ type Reconciler struct {
 	Client   client.Client
 	Recorder events.EventRecorder
 	Now      func() time.Time
+	Rules    *rules.Cache
 
 	mu sync.Mutex
 	// summed is when each GroupSync was summed up last, for which generation.
@@ -50,11 +53,12 @@ type summary struct {
 }
 
 // Setup adds the controller to the manager.
-func Setup(mgr manager.Manager, now func() time.Time) error {
+func Setup(mgr manager.Manager, compiled *rules.Cache, now func() time.Time) error {
 	r := &Reconciler{
 		Client:   mgr.GetClient(),
 		Recorder: mgr.GetEventRecorder("groupinfo-operator"),
 		Now:      now,
+		Rules:    compiled,
 		summed:   map[client.ObjectKey]summary{},
 	}
 	return ctrl.NewControllerManagedBy(mgr).
@@ -87,6 +91,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	sync := &openimv1.GroupSync{}
 	if err := r.Client.Get(ctx, request.NamespacedName, sync); apierrors.IsNotFound(err) {
 		r.forget(request.NamespacedName)
+		r.Rules.Forget(request.NamespacedName)
 		return ctrl.Result{}, nil
 	} else if err != nil {
 		return ctrl.Result{}, err
@@ -127,18 +132,21 @@ func (r *Reconciler) forget(key client.ObjectKey) {
 // status computes the GroupSync's status from the GroupInfos.
 func (r *Reconciler) status(ctx context.Context, sync *openimv1.GroupSync) (openimv1.GroupSyncStatus, error) {
 	status := openimv1.GroupSyncStatus{ObservedGeneration: sync.Generation}
-	selector, err := groupinfo.Selector(sync)
-	if err != nil {
-		status.Conditions = r.conditions(sync, openimv1.ReasonInvalidSelector, openimv1.ConditionStalled,
-			fmt.Sprintf("spec.selector: %s; correct it", err))
+	compiled := r.Rules.Of(sync)
+	if !compiled.Valid() {
+		messages := make([]string, 0, len(compiled.Faults))
+		for _, fault := range compiled.Faults {
+			messages = append(messages, fault.Message)
+		}
+		status.Conditions = r.conditions(sync, compiled.Faults[0].Reason, openimv1.ConditionStalled, strings.Join(messages, "; "))
 		return status, nil
 	}
 	var groups openimv1.GroupInfoList
-	if err := r.Client.List(ctx, &groups, client.InNamespace(sync.Namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
+	if err := r.Client.List(ctx, &groups, client.InNamespace(sync.Namespace), client.MatchingLabelsSelector{Selector: compiled.Selector()}); err != nil {
 		return status, fmt.Errorf("list GroupInfos: %w", err)
 	}
-	t := count(sync, groups.Items)
-	status.Matched, status.Synced, status.Failing = &t.matched, &t.synced, &t.failing
+	t := count(sync, compiled, groups.Items)
+	status.Matched, status.Synced, status.Failing, status.Running = &t.matched, &t.synced, &t.failing, &t.running
 	switch {
 	case groupinfo.Suspended(sync):
 		status.Conditions = r.conditions(sync, openimv1.ReasonSuspended, openimv1.ConditionStalled,
@@ -166,18 +174,24 @@ func (r *Reconciler) conditions(sync *openimv1.GroupSync, reason, companion, mes
 	return conditions.New(sync.Status.Conditions, sync.Generation, r.Now(), holding...)
 }
 
-type totals struct{ matched, synced, failing int32 }
+type totals struct{ matched, synced, failing, running int32 }
 
-// count sums up what the groups that the GroupSync selects say of it: of this generation of it, and of no other that had its
+// count sums up what the groups that the GroupSync picks say of it: of this generation of it, and of no other that had its
 // name.
-func count(sync *openimv1.GroupSync, groups []openimv1.GroupInfo) totals {
+func count(sync *openimv1.GroupSync, compiled *rules.Rules, groups []openimv1.GroupInfo) totals {
 	var t totals
 	for i := range groups {
+		if picked, err := compiled.Select(&groups[i]); !picked && err == nil {
+			continue
+		}
 		t.matched++
 		switch entry := entryOf(sync, &groups[i]); {
-		case entry == nil && unservable(&groups[i]), entry != nil && entry.State != openimv1.SyncStateSynced:
+		case entry == nil && unservable(&groups[i]), entry != nil && !groupinfo.Settled(entry) && !groupinfo.InProgress(entry):
 			t.failing++
-		case entry != nil && groups[i].Status.ObservedGeneration == groups[i].Generation:
+		case entry == nil:
+		case entry.State == openimv1.SyncStateRunning || entry.State == openimv1.SyncStatePending:
+			t.running++
+		case groupinfo.Settled(entry) && groups[i].Status.ObservedGeneration == groups[i].Generation:
 			t.synced++
 		}
 	}
@@ -209,7 +223,8 @@ func (r *Reconciler) applyStatus(ctx context.Context, sync *openimv1.GroupSync, 
 	configuration := openimac.GroupSyncStatus().
 		WithObservedGeneration(status.ObservedGeneration).
 		WithConditions(conditions.Apply(status.Conditions)...)
-	configuration.Matched, configuration.Synced, configuration.Failing = status.Matched, status.Synced, status.Failing
+	configuration.Matched, configuration.Synced = status.Matched, status.Synced
+	configuration.Failing, configuration.Running = status.Failing, status.Running
 	applied := openimac.GroupSync(sync.Name, sync.Namespace).WithStatus(configuration)
 	if err := r.Client.Status().Apply(ctx, applied, client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
 		return client.IgnoreNotFound(fmt.Errorf("apply status: %w", err))

@@ -36,6 +36,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.GroupSyncStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HistoryEntry"):
 		return &apiv1alpha1.HistoryEntryApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("JobTarget"):
+		return &apiv1alpha1.JobTargetApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("MatchCondition"):
+		return &apiv1alpha1.MatchConditionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("OmittedField"):
 		return &apiv1alpha1.OmittedFieldApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("OpenIMServer"):

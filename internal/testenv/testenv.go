@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
@@ -50,6 +51,8 @@ rules:
   - group: openim.io
   - group: ""
     resources: [configmaps, secrets]
+  - group: batch
+    resources: [jobs]
 - level: None
 `
 
@@ -82,7 +85,7 @@ func Start(options ...Option) (*Environment, error) {
 	}
 	e.Config.QPS = -1
 	scheme := kruntime.NewScheme()
-	for _, add := range []func(*kruntime.Scheme) error{corev1.AddToScheme, rbacv1.AddToScheme, openimv1.AddToScheme} {
+	for _, add := range []func(*kruntime.Scheme) error{corev1.AddToScheme, batchv1.AddToScheme, rbacv1.AddToScheme, openimv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, errors.Join(err, e.Stop())
 		}
@@ -115,7 +118,7 @@ func (e *Environment) installCRDs() error {
 	return nil
 }
 
-// StartControllerManager runs the garbage collector and the namespace controller.
+// StartControllerManager runs the garbage collector, the namespace controller and the Job controller.
 func (e *Environment) StartControllerManager() error {
 	kubeconfig, err := e.Kubeconfig("controller-manager", "system:masters")
 	if err != nil {
@@ -129,7 +132,7 @@ func (e *Environment) StartControllerManager() error {
 		"--kubeconfig="+kubeconfig,
 		"--authentication-kubeconfig="+kubeconfig,
 		"--authorization-kubeconfig="+kubeconfig,
-		"--controllers=garbage-collector-controller,namespace-controller",
+		"--controllers=garbage-collector-controller,namespace-controller,job-controller",
 		"--leader-elect=false",
 		"--bind-address=127.0.0.1",
 		"--secure-port=0",

@@ -17,7 +17,7 @@ var _ = Describe("What is shipped", func() {
 			ContainSubstring("needVerification tells who may join"),
 			ContainSubstring("groupID\t<string> -required-"),
 		))
-		for _, kind := range []string{"openimservers.spec.callbacks", "groupsyncs.spec.target.configMap", "groupinfos.history", "groupinfos.status.syncs"} {
+		for _, kind := range []string{"openimservers.spec.callbacks", "groupsyncs.spec.target.configMap", "groupsyncs.spec.target.job", "groupinfos.history", "groupinfos.status.syncs"} {
 			Expect(kubectl(ctx, "explain", kind)).NotTo(ContainSubstring("<no description>"))
 		}
 	})
@@ -26,7 +26,7 @@ var _ = Describe("What is shipped", func() {
 		kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--kustomize", "config/default")
 		kubectl(ctx, "create", "namespace", "chat", "--dry-run=client")
 		o := newOpenIM(ctx)
-		for _, sample := range []string{"openimserver.yaml", "groupsync-configmap.yaml"} {
+		for _, sample := range []string{"openimserver.yaml", "groupsync-configmap.yaml", "groupsync-expressions.yaml", "groupsync-job.yaml"} {
 			kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-n", o.namespace, "-f", "config/samples/"+sample)
 		}
 	})

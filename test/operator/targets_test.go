@@ -221,6 +221,64 @@ var _ = Describe("A GroupSync with a ConfigMap target", func() {
 		Expect(configMapData(ctx, o.namespace, "mirror.impostor")).To(BeEmpty())
 	})
 
+	It("holds what its expressions say, under the name that they say, for the groups that meet its conditions", func(ctx SpecContext) {
+		o.mirror(ctx, "titles", "", func(s *openimv1.GroupSync) {
+			s.Spec.MatchConditions = []openimv1.MatchCondition{{Name: "named", Expression: "group.groupName.startsWith('A')"}}
+			s.Spec.Target.ConfigMap = &openimv1.ConfigMapTarget{
+				Name: "'title-' + group.groupName.lowerAscii()", Data: map[string]string{"title": "group.groupName + ' (' + group.groupID + ')'"},
+				Labels: map[string]string{"team": "blue"},
+			}
+		})
+		titles := func(name string) func() (map[string]string, error) {
+			return func() (map[string]string, error) { return configMapData(ctx, o.namespace, name) }
+		}
+		Eventually(ctx, titles("title-a")).Should(Equal(map[string]string{"title": "A (g1)"}))
+
+		By("another name")
+		o.tell(ctx, setGroupInfoEx, []byte(`{"groupID":"g1","groupName":"A2"}`))
+		Eventually(ctx, titles("title-a2")).Should(Equal(map[string]string{"title": "A2 (g1)"}))
+		Eventually(ctx, titles("title-a")).Should(BeEmpty())
+
+		By("a group that wants the same name")
+		o.tell(ctx, setGroupInfoEx, []byte(`{"groupID":"g2","groupName":"A2"}`))
+		Eventually(ctx, ready(ctx, o.group(ctx, "g2"))).Should(Equal("False/TargetConflict"))
+		Expect(titles("title-a2")()).To(Equal(map[string]string{"title": "A2 (g1)"}))
+
+		By("a group that does not meet the condition any more")
+		o.tell(ctx, setGroupInfoEx, []byte(`{"groupID":"g1","groupName":"B"}`))
+		Eventually(ctx, titles("title-a2")).WithTimeout(90 * time.Second).Should(Equal(map[string]string{"title": "A2 (g2)"}))
+
+		By("a group for which there is no name")
+		o.tell(ctx, setGroupInfoEx, []byte(`{"groupID":"g3","groupName":"A B"}`))
+		Eventually(ctx, ready(ctx, o.group(ctx, "g3"))).Should(Equal("False/SyncGaveUp"))
+	}, SpecTimeout(3*time.Minute))
+
+	It("keeps what it is to retain, although its group and its GroupSync are gone", func(ctx SpecContext) {
+		change(ctx, sync, func(s *openimv1.GroupSync) { s.Spec.Target.ConfigMap.DeletionPolicy = openimv1.DeletionRetain })
+		Eventually(ctx, func() []metav1.OwnerReference { return configMap(ctx).OwnerReferences }).Should(BeEmpty())
+		Expect(env.Client.Delete(ctx, o.group(ctx, "g1"))).To(Succeed())
+		o.tell(ctx, setGroupInfoEx, []byte(`{"groupID":"g2","groupName":"A"}`))
+		Eventually(ctx, func() (map[string]string, error) { return configMapData(ctx, o.namespace, "mirror.g2") }).ShouldNot(BeEmpty())
+		Expect(env.Client.Delete(ctx, sync, client.PropagationPolicy(metav1.DeletePropagationForeground))).To(Succeed())
+		Eventually(ctx, func() error { return env.Client.Get(ctx, client.ObjectKeyFromObject(sync), sync) }).Should(Satisfy(apierrors.IsNotFound))
+		Consistently(ctx, data(ctx)).WithTimeout(time.Second).Should(Equal(want))
+	})
+
+	It("has the fields that count, and no other, and is not written for a change of those", func(ctx SpecContext) {
+		change(ctx, sync, func(s *openimv1.GroupSync) { s.Spec.Fields = []openimv1.GroupField{"ex"} })
+		Eventually(ctx, data(ctx)).Should(Equal(map[string]string{"serverName": "demo", "groupID": "g1"}))
+		before := configMap(ctx).ResourceVersion
+		o.tell(ctx, setGroupInfoEx, []byte(`{"groupID":"g1","groupName":"B"}`))
+		group := o.group(ctx, "g1")
+		Eventually(ctx, func(g Gomega) {
+			group = o.group(ctx, "g1")
+			g.Expect(group.Status.ObservedGeneration).To(Equal(group.Generation))
+		}).Should(Succeed())
+		Expect(configMap(ctx).ResourceVersion).To(Equal(before))
+		o.tell(ctx, setGroupInfoEx, []byte(`{"groupID":"g1","ex":"e"}`))
+		Eventually(ctx, data(ctx)).Should(HaveKeyWithValue("ex", "e"))
+	})
+
 	It("reports a selector that cannot be understood, and stops no other GroupSync", func(ctx SpecContext) {
 		bad := o.mirror(ctx, "bad", openimv1.ConfigMapFormatJSON, func(s *openimv1.GroupSync) {
 			s.Spec.Selector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Near"}}}

@@ -96,6 +96,45 @@ var _ = Describe("The API server", func() {
 		Eventually(ctx, func() map[string]int { return writesSince(start, o.namespace) }).Should(Equal(same))
 	})
 
+	It("is written to once per target and once per status for each of many groups, and the totals are right", func(ctx SpecContext) {
+		const groups = 1000
+		o := newOpenIM(ctx)
+		formats := []openimv1.ConfigMapFormat{openimv1.ConfigMapFormatKeys, openimv1.ConfigMapFormatJSON, openimv1.ConfigMapFormatYAML}
+		var syncs []*openimv1.GroupSync
+		for _, format := range formats {
+			syncs = append(syncs, o.mirror(ctx, strings.ToLower(string(format)), format))
+		}
+		start := mark()
+		for i := range groups {
+			group := &openimv1.GroupInfo{Spec: openimv1.GroupInfoSpec{ServerName: "demo", GroupID: fmt.Sprintf("g%d", i), GroupName: new("A")}}
+			group.Namespace, group.Name = o.namespace, group.Spec.GroupID
+			Expect(env.Client.Create(ctx, group)).To(Succeed())
+		}
+		for _, sync := range syncs {
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(ready(ctx, sync)()).To(Equal("True/AllSynced"))
+				g.Expect(sync.Status.Matched).To(HaveValue(BeEquivalentTo(groups)))
+				g.Expect(sync.Status.Synced).To(HaveValue(BeEquivalentTo(groups)))
+				g.Expect(sync.Status.Failing).To(HaveValue(BeZero()))
+			}).WithTimeout(3 * time.Minute).WithPolling(500 * time.Millisecond).Should(Succeed())
+		}
+		writes := writesSince(start, o.namespace)
+		Expect(writes["groupinfo-operator-controller create configmaps 201"]).To(Equal(len(formats) * groups))
+		Expect(writes["groupinfo-operator-controller patch groupinfos/status 200"]).To(Equal(groups))
+		Expect(writes["groupinfo-operator-controller patch configmaps 200"]).To(BeZero())
+
+		By("the controller starting again: it looks at everything and writes nothing")
+		start = mark()
+		controller.restart(ctx)
+		Eventually(ctx, func() string { return scrape(ctx, controller) }).WithTimeout(time.Minute).
+			Should(MatchRegexp(`controller_runtime_reconcile_total\{controller="groupinfo",result="success"\} \d{4,}`))
+		Eventually(ctx, func() string { return scrape(ctx, controller) }).WithTimeout(time.Minute).
+			Should(MatchRegexp(`workqueue_depth\{controller="groupinfo",name="groupinfo",priority="-?\d+"\} 0`))
+		all, err := env.WritesSince(start)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(all).NotTo(ContainElement(HaveField("Namespace", o.namespace)))
+	}, SpecTimeout(6*time.Minute))
+
 	It("is not written to when the controller starts and finds everything in step", func(ctx SpecContext) {
 		o := newOpenIM(ctx)
 		const groups = 50

@@ -9,10 +9,25 @@ import (
 // ConfigMapTargetApplyConfiguration represents a declarative configuration of the ConfigMapTarget type for use
 // with apply.
 //
-// ConfigMapTarget keeps one ConfigMap per group, named <groupsync>.<groupinfo>, in the GroupSync's namespace.
+// ConfigMapTarget keeps one ConfigMap per group in the GroupSync's namespace.
 type ConfigMapTargetApplyConfiguration struct {
-	// format is Keys (one key per field) or JSON (one key, group.json).
+	// name is a CEL expression of type string over the variable group (see matchConditions) for the ConfigMap's name.
+	// Absent, it is <groupsync>.<groupinfo>. Of two groups with the same name for their ConfigMap, the first one keeps it,
+	// and the other is not ready.
+	Name *string `json:"name,omitempty"`
+	// format is Keys (one key per field), JSON (one key, group.json) or YAML (one key, group.yaml). Absent, it is Keys,
+	// unless there is data.
 	Format *apiv1alpha1.ConfigMapFormat `json:"format,omitempty"`
+	// data are the ConfigMap's keys, each with a CEL expression of type string over the variable group (see
+	// matchConditions) for its value. At most 64.
+	Data map[string]string `json:"data,omitempty"`
+	// labels are set on every ConfigMap. Those that begin with openim.io/ are the operator's.
+	Labels map[string]string `json:"labels,omitempty"`
+	// annotations are set on every ConfigMap. Those that begin with openim.io/ are the operator's.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// deletionPolicy says what becomes of a ConfigMap when its group or the GroupSync is gone, or the group is not picked
+	// any more: Delete removes it, Retain keeps it as it was last. A change holds for the ConfigMaps that exist already.
+	DeletionPolicy *apiv1alpha1.DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
 
 // ConfigMapTargetApplyConfiguration constructs a declarative configuration of the ConfigMapTarget type for use with
@@ -21,10 +36,68 @@ func ConfigMapTarget() *ConfigMapTargetApplyConfiguration {
 	return &ConfigMapTargetApplyConfiguration{}
 }
 
+// WithName sets the Name field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Name field is set to the value of the last call.
+func (b *ConfigMapTargetApplyConfiguration) WithName(value string) *ConfigMapTargetApplyConfiguration {
+	b.Name = &value
+	return b
+}
+
 // WithFormat sets the Format field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Format field is set to the value of the last call.
 func (b *ConfigMapTargetApplyConfiguration) WithFormat(value apiv1alpha1.ConfigMapFormat) *ConfigMapTargetApplyConfiguration {
 	b.Format = &value
+	return b
+}
+
+// WithData puts the entries into the Data field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the Data field,
+// overwriting an existing map entries in Data field with the same key.
+func (b *ConfigMapTargetApplyConfiguration) WithData(entries map[string]string) *ConfigMapTargetApplyConfiguration {
+	if b.Data == nil && len(entries) > 0 {
+		b.Data = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.Data[k] = v
+	}
+	return b
+}
+
+// WithLabels puts the entries into the Labels field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the Labels field,
+// overwriting an existing map entries in Labels field with the same key.
+func (b *ConfigMapTargetApplyConfiguration) WithLabels(entries map[string]string) *ConfigMapTargetApplyConfiguration {
+	if b.Labels == nil && len(entries) > 0 {
+		b.Labels = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.Labels[k] = v
+	}
+	return b
+}
+
+// WithAnnotations puts the entries into the Annotations field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the Annotations field,
+// overwriting an existing map entries in Annotations field with the same key.
+func (b *ConfigMapTargetApplyConfiguration) WithAnnotations(entries map[string]string) *ConfigMapTargetApplyConfiguration {
+	if b.Annotations == nil && len(entries) > 0 {
+		b.Annotations = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.Annotations[k] = v
+	}
+	return b
+}
+
+// WithDeletionPolicy sets the DeletionPolicy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DeletionPolicy field is set to the value of the last call.
+func (b *ConfigMapTargetApplyConfiguration) WithDeletionPolicy(value apiv1alpha1.DeletionPolicy) *ConfigMapTargetApplyConfiguration {
+	b.DeletionPolicy = &value
 	return b
 }

@@ -16,7 +16,8 @@ type GroupInfoStatusApplyConfiguration struct {
 	// conditions of the group: Ready (every GroupSync that selects it is in step), and, only when true, Truncated (a
 	// field was too large to store), Reconciling and Stalled (as kstatus defines them).
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// syncs tells, for each GroupSync that selects this group, how far it has come.
+	// syncs tells, for each GroupSync that selects this group, how far it has come. An entry for runs stays while the
+	// GroupSync does not select the group, so that no run happens twice.
 	Syncs []GroupInfoSyncStatusApplyConfiguration `json:"syncs,omitempty"`
 }
 

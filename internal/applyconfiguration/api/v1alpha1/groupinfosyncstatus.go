@@ -18,14 +18,28 @@ type GroupInfoSyncStatusApplyConfiguration struct {
 	UID *string `json:"uid,omitempty"`
 	// observedGeneration is the metadata.generation of the GroupSync that this entry describes.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// state is Synced, Failed or Conflict.
+	// state is Synced, Ignored, Waiting, Pending, Running, Failed, GaveUp or Conflict.
 	State *apiv1alpha1.SyncState `json:"state,omitempty"`
-	// target is the kind and name of the object that the GroupSync keeps for this group, for example
+	// target is the kind and name of the object that the GroupSync keeps or has made last for this group, for example
 	// "ConfigMap/mirror.g002".
 	Target *string `json:"target,omitempty"`
-	// contentHash identifies the content that the target holds.
+	// contentHash identifies the content that the target holds, or that it was last run with.
 	ContentHash *string `json:"contentHash,omitempty"`
-	// message says, when state is not Synced, what went wrong and what to do. At most 256 bytes.
+	// revision counts the runs for this group. Each is recorded here before its Job is created.
+	Revision *int64 `json:"revision,omitempty"`
+	// attempts is how many runs there have been with this content, without success so far.
+	Attempts *int32 `json:"attempts,omitempty"`
+	// membership is the stamp, in the history, of the latest change of members that was acted on.
+	Membership *string `json:"membership,omitempty"`
+	// requestedAt is the latest time in an annotation openim.io/sync-requested-at that was acted on.
+	RequestedAt *v1.Time `json:"requestedAt,omitempty"`
+	// startTime is when the last run was decided on.
+	StartTime *v1.Time `json:"startTime,omitempty"`
+	// completionTime is when the last run ended.
+	CompletionTime *v1.Time `json:"completionTime,omitempty"`
+	// nextAttemptTime is when a run that failed is repeated.
+	NextAttemptTime *v1.Time `json:"nextAttemptTime,omitempty"`
+	// message says, when state is not Synced, what went wrong or is waited for, and what to do. At most 256 bytes.
 	Message *string `json:"message,omitempty"`
 	// lastTransitionTime is when state last changed.
 	LastTransitionTime *v1.Time `json:"lastTransitionTime,omitempty"`
@@ -82,6 +96,62 @@ func (b *GroupInfoSyncStatusApplyConfiguration) WithTarget(value string) *GroupI
 // If called multiple times, the ContentHash field is set to the value of the last call.
 func (b *GroupInfoSyncStatusApplyConfiguration) WithContentHash(value string) *GroupInfoSyncStatusApplyConfiguration {
 	b.ContentHash = &value
+	return b
+}
+
+// WithRevision sets the Revision field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Revision field is set to the value of the last call.
+func (b *GroupInfoSyncStatusApplyConfiguration) WithRevision(value int64) *GroupInfoSyncStatusApplyConfiguration {
+	b.Revision = &value
+	return b
+}
+
+// WithAttempts sets the Attempts field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Attempts field is set to the value of the last call.
+func (b *GroupInfoSyncStatusApplyConfiguration) WithAttempts(value int32) *GroupInfoSyncStatusApplyConfiguration {
+	b.Attempts = &value
+	return b
+}
+
+// WithMembership sets the Membership field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Membership field is set to the value of the last call.
+func (b *GroupInfoSyncStatusApplyConfiguration) WithMembership(value string) *GroupInfoSyncStatusApplyConfiguration {
+	b.Membership = &value
+	return b
+}
+
+// WithRequestedAt sets the RequestedAt field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RequestedAt field is set to the value of the last call.
+func (b *GroupInfoSyncStatusApplyConfiguration) WithRequestedAt(value v1.Time) *GroupInfoSyncStatusApplyConfiguration {
+	b.RequestedAt = &value
+	return b
+}
+
+// WithStartTime sets the StartTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the StartTime field is set to the value of the last call.
+func (b *GroupInfoSyncStatusApplyConfiguration) WithStartTime(value v1.Time) *GroupInfoSyncStatusApplyConfiguration {
+	b.StartTime = &value
+	return b
+}
+
+// WithCompletionTime sets the CompletionTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CompletionTime field is set to the value of the last call.
+func (b *GroupInfoSyncStatusApplyConfiguration) WithCompletionTime(value v1.Time) *GroupInfoSyncStatusApplyConfiguration {
+	b.CompletionTime = &value
+	return b
+}
+
+// WithNextAttemptTime sets the NextAttemptTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextAttemptTime field is set to the value of the last call.
+func (b *GroupInfoSyncStatusApplyConfiguration) WithNextAttemptTime(value v1.Time) *GroupInfoSyncStatusApplyConfiguration {
+	b.NextAttemptTime = &value
 	return b
 }
 

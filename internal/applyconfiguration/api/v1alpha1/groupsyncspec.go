@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -13,7 +14,20 @@ import (
 type GroupSyncSpecApplyConfiguration struct {
 	// selector picks GroupInfos of this namespace by their labels. Absent or empty, it picks all of them.
 	Selector *v1.LabelSelectorApplyConfiguration `json:"selector,omitempty"`
-	// suspend stops the GroupSync: its targets stay as they are until it is set to false again.
+	// matchConditions narrow down what the selector picks: a group must meet all of them. At most 16.
+	MatchConditions []MatchConditionApplyConfiguration `json:"matchConditions,omitempty"`
+	// fields are the members of a GroupInfo's spec that count: the target gets these alone, beside serverName and groupID,
+	// and a change of any other is no change. Absent, all of them count.
+	Fields []apiv1alpha1.GroupField `json:"fields,omitempty"`
+	// triggers are the changes that the target acts on. Absent, these are Changed and Dismissed. A ConfigMap always holds
+	// the latest content and takes no triggers.
+	Triggers []apiv1alpha1.SyncTrigger `json:"triggers,omitempty"`
+	// existingGroups says what becomes of groups of which nothing was told since this GroupSync was created: Sync treats
+	// them as any other, Ignore waits for their next change. Absent, it is Sync for a ConfigMap and Ignore for any other
+	// target, so that neither a new GroupSync nor a restored backup starts a Job for each of 100,000 groups. With Ignore, a
+	// change of fields or triggers is not taken for a change of the groups either.
+	ExistingGroups *apiv1alpha1.ExistingGroupsPolicy `json:"existingGroups,omitempty"`
+	// suspend stops the GroupSync: its targets stay as they are until it is set to false again. Jobs that run go on.
 	Suspend *bool `json:"suspend,omitempty"`
 	// target says where the groups go. Its kind cannot be changed later: create another GroupSync instead.
 	Target *SyncTargetApplyConfiguration `json:"target,omitempty"`
@@ -30,6 +44,47 @@ func GroupSyncSpec() *GroupSyncSpecApplyConfiguration {
 // If called multiple times, the Selector field is set to the value of the last call.
 func (b *GroupSyncSpecApplyConfiguration) WithSelector(value *v1.LabelSelectorApplyConfiguration) *GroupSyncSpecApplyConfiguration {
 	b.Selector = value
+	return b
+}
+
+// WithMatchConditions adds the given value to the MatchConditions field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the MatchConditions field.
+func (b *GroupSyncSpecApplyConfiguration) WithMatchConditions(values ...*MatchConditionApplyConfiguration) *GroupSyncSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithMatchConditions")
+		}
+		b.MatchConditions = append(b.MatchConditions, *values[i])
+	}
+	return b
+}
+
+// WithFields adds the given value to the Fields field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Fields field.
+func (b *GroupSyncSpecApplyConfiguration) WithFields(values ...apiv1alpha1.GroupField) *GroupSyncSpecApplyConfiguration {
+	for i := range values {
+		b.Fields = append(b.Fields, values[i])
+	}
+	return b
+}
+
+// WithTriggers adds the given value to the Triggers field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Triggers field.
+func (b *GroupSyncSpecApplyConfiguration) WithTriggers(values ...apiv1alpha1.SyncTrigger) *GroupSyncSpecApplyConfiguration {
+	for i := range values {
+		b.Triggers = append(b.Triggers, values[i])
+	}
+	return b
+}
+
+// WithExistingGroups sets the ExistingGroups field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ExistingGroups field is set to the value of the last call.
+func (b *GroupSyncSpecApplyConfiguration) WithExistingGroups(value apiv1alpha1.ExistingGroupsPolicy) *GroupSyncSpecApplyConfiguration {
+	b.ExistingGroups = &value
 	return b
 }
 

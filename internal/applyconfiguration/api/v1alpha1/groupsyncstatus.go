@@ -16,13 +16,16 @@ type GroupSyncStatusApplyConfiguration struct {
 	// conditions of the GroupSync: Ready (every selected group is in step), and, only when true, Reconciling and Stalled
 	// (as kstatus defines them).
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// matched is the number of GroupInfos that the selector picks.
+	// matched is the number of GroupInfos that the selector and the match conditions pick.
 	Matched *int32 `json:"matched,omitempty"`
-	// synced is the number of matched GroupInfos whose target holds their current content.
+	// synced is the number of matched GroupInfos whose target holds their current content, or that existingGroups leaves
+	// alone.
 	Synced *int32 `json:"synced,omitempty"`
 	// failing is the number of matched GroupInfos whose target could not be brought in step. Each names its reason in its
 	// own status.syncs.
 	Failing *int32 `json:"failing,omitempty"`
+	// running is the number of matched GroupInfos whose target is at work on their content.
+	Running *int32 `json:"running,omitempty"`
 }
 
 // GroupSyncStatusApplyConfiguration constructs a declarative configuration of the GroupSyncStatus type for use with
@@ -73,5 +76,13 @@ func (b *GroupSyncStatusApplyConfiguration) WithSynced(value int32) *GroupSyncSt
 // If called multiple times, the Failing field is set to the value of the last call.
 func (b *GroupSyncStatusApplyConfiguration) WithFailing(value int32) *GroupSyncStatusApplyConfiguration {
 	b.Failing = &value
+	return b
+}
+
+// WithRunning sets the Running field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Running field is set to the value of the last call.
+func (b *GroupSyncStatusApplyConfiguration) WithRunning(value int32) *GroupSyncStatusApplyConfiguration {
+	b.Running = &value
 	return b
 }

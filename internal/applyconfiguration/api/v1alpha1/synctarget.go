@@ -9,6 +9,8 @@ package v1alpha1
 type SyncTargetApplyConfiguration struct {
 	// configMap keeps one ConfigMap per group.
 	ConfigMap *ConfigMapTargetApplyConfiguration `json:"configMap,omitempty"`
+	// job runs a Job for each change of a group.
+	Job *JobTargetApplyConfiguration `json:"job,omitempty"`
 }
 
 // SyncTargetApplyConfiguration constructs a declarative configuration of the SyncTarget type for use with
@@ -22,5 +24,13 @@ func SyncTarget() *SyncTargetApplyConfiguration {
 // If called multiple times, the ConfigMap field is set to the value of the last call.
 func (b *SyncTargetApplyConfiguration) WithConfigMap(value *ConfigMapTargetApplyConfiguration) *SyncTargetApplyConfiguration {
 	b.ConfigMap = value
+	return b
+}
+
+// WithJob sets the Job field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Job field is set to the value of the last call.
+func (b *SyncTargetApplyConfiguration) WithJob(value *JobTargetApplyConfiguration) *SyncTargetApplyConfiguration {
+	b.Job = value
 	return b
 }

@@ -378,8 +378,7 @@ type GroupInfo struct {
 	// history holds the latest changes that OpenIM reported, newest first.
 	//
 	// +optional
-	// +listType=map
-	// +listMapKey=stamp
+	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	History []HistoryEntry `json:"history,omitempty"`

@@ -78,9 +78,7 @@ var schemaYAML = typed.YAMLObject(`types:
         list:
           elementType:
             namedType: com.github.groupinfo-operator.groupinfo-operator.api.v1alpha1.HistoryEntry
-          elementRelationship: associative
-          keys:
-          - stamp
+          elementRelationship: atomic
     - name: kind
       type:
         scalar: string

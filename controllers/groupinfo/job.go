@@ -55,7 +55,7 @@ func (j *jobs) step(ctx context.Context, t *task) outcome {
 	}
 	p := planRun(t, due, observed)
 	o := j.act(ctx, t, &p)
-	if p.action != actStart && p.action != actCreate && p.entry.State != openimv1.SyncStateWaiting {
+	if p.action != actStart && p.action != actCreate && !p.waits {
 		j.slots.pass(t.sync.UID, client.ObjectKeyFromObject(t.group))
 	}
 	if t.fault != nil && !inFlight(p.entry.State) {
@@ -63,7 +63,7 @@ func (j *jobs) step(ctx context.Context, t *task) outcome {
 	}
 	t.finish(&p.entry)
 	o.entry = &p.entry
-	if at := p.entry.NextAttemptTime; at != nil && t.selected && p.entry.State != openimv1.SyncStateWaiting {
+	if at := p.entry.NextAttemptTime; at != nil && t.selected && !due.Nothing && p.entry.State == openimv1.SyncStateFailed {
 		o.after = earlier(o.after, max(at.Sub(t.now), time.Second))
 	}
 	after, err := j.clean(ctx, t, made)

@@ -98,6 +98,8 @@ type plan struct {
 	action runAction
 	// after is when to look again, if it is not zero.
 	after time.Duration
+	// waits: the run has to wait until another one of the GroupSync has ended.
+	waits bool
 	// before is the entry without the run that the action is about: what to record if it has to wait.
 	before openimv1.GroupInfoSyncStatus
 }
@@ -122,9 +124,9 @@ func planRun(t *task, due rules.Due, job observedJob) plan {
 		p.whileUnstarted(t, due, request, job)
 	case t.ignored(due.Hash):
 		e.State, e.ContentHash, e.Membership = openimv1.SyncStateIgnored, due.Hash, due.Membership
-	case t.selected && (request != nil || changed(t, e, due)):
+	case t.selected && !due.Nothing && (request != nil || changed(t, e, due)):
 		p.start(t, due, request, 1)
-	case t.selected && e.NextAttemptTime != nil && !t.now.Before(e.NextAttemptTime.Time):
+	case t.selected && !due.Nothing && e.NextAttemptTime != nil && !t.now.Before(e.NextAttemptTime.Time):
 		p.start(t, due, nil, e.Attempts+1)
 	default:
 		e.State = settledState(e)
@@ -234,7 +236,7 @@ func (p *plan) whileRunning(t *task, due rules.Due, request *metav1.Time, job ob
 	case job.suspended:
 		e.Message = fmt.Sprintf("%s is suspended: it waits for whoever queues it", e.Target)
 	}
-	if !t.selected || (!changed(t, e, due) && request == nil) {
+	if !t.selected || due.Nothing || (!changed(t, e, due) && request == nil) {
 		return
 	}
 	switch t.sync.Spec.Target.Job.ConcurrencyPolicy {
@@ -303,8 +305,11 @@ func (p *plan) wait(t *task) {
 		}
 		p.entry.Message = fmt.Sprintf("waits for its turn: %d Jobs of this GroupSync are unfinished, as many as its maxConcurrent allows", maxConcurrent(t.sync))
 	}
-	// An intent goes on as one: a message would say that its Job could not be created.
-	p.action = actNothing
+	if p.action == actCreate {
+		// An intent goes on as one, and becomes void if its turn does not come in time.
+		p.after = max(p.entry.StartTime.Add(voidAfter).Sub(t.now), time.Second)
+	}
+	p.action, p.waits = actNothing, true
 }
 
 // inFlight reports whether a run is recorded of which the outcome is not.

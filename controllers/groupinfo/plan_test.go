@@ -8,6 +8,9 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/rules"
@@ -204,6 +207,93 @@ func TestPlanRun(t *testing.T) {
 				t.Errorf("action %d, want %d; (-want +got)\n%s", got.action, tc.action, diff)
 			}
 		})
+	}
+}
+
+// Where the triggers say that nothing happens for a group, neither a request nor a retry does: a Job that cleans up after
+// dismissed groups must not be run for one that lives.
+func TestNothingRunsWhereTheTriggersSayNothing(t *testing.T) {
+	cache, err := rules.NewCache(CheckTarget)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sync := &openimv1.GroupSync{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "chat", Name: "cleanup", UID: "sync", Generation: 3, CreationTimestamp: *at(1000)},
+		Spec: openimv1.GroupSyncSpec{Target: openimv1.SyncTarget{Job: &openimv1.JobTarget{
+			ConcurrencyPolicy: openimv1.ConcurrencyReplace, RetryLimit: new(int32(2)),
+		}}},
+	}
+	group := &openimv1.GroupInfo{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "chat", Name: "g1", UID: "group", CreationTimestamp: *at(900),
+			Annotations: map[string]string{openimv1.AnnotationSyncRequestedAt: at(1800).UTC().Format(time.RFC3339)},
+		},
+		Spec:    openimv1.GroupInfoSpec{ServerName: "demo", GroupID: "g1"},
+		History: []openimv1.HistoryEntry{{Stamp: "1", Time: *at(1500)}},
+	}
+	for name, tc := range map[string]struct {
+		recorded *entry
+		job      observedJob
+	}{
+		"a request":                     {nil, observedJob{state: jobAbsent}},
+		"a retry":                       {&entry{State: openimv1.SyncStateFailed, Revision: 4, Attempts: 1, StartTime: at(1600), CompletionTime: at(1700), NextAttemptTime: at(1800)}, observedJob{state: jobAbsent}},
+		"a request while a Job runs":    {&entry{State: openimv1.SyncStateRunning, Revision: 4, Attempts: 1, StartTime: at(1600)}, observedJob{state: jobActive}},
+		"a record that has become void": {&entry{State: openimv1.SyncStatePending, Revision: 4, Attempts: 1, StartTime: at(1600)}, observedJob{state: jobAbsent}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.recorded != nil {
+				tc.recorded.Name, tc.recorded.UID, tc.recorded.ObservedGeneration = "cleanup", "sync", 3
+			}
+			task := &task{sync: sync, group: group, selected: true, recorded: tc.recorded, rules: cache.Of(sync), now: time.Unix(2000, 0)}
+			if got := planRun(task, rules.Due{Nothing: true}, tc.job); got.action != actNothing {
+				t.Errorf("action %d on the entry %+v", got.action, got.entry)
+			}
+		})
+	}
+}
+
+// A run that has no slot keeps its place in the line, and an intent looks again when it becomes void: nothing else may happen
+// to the group.
+func TestWaitingIsNotForgotten(t *testing.T) {
+	task := &task{sync: &openimv1.GroupSync{Spec: openimv1.GroupSyncSpec{Target: openimv1.SyncTarget{Job: &openimv1.JobTarget{}}}}, now: time.Unix(2000, 0)}
+	intent := plan{action: actCreate, entry: entry{State: openimv1.SyncStatePending, StartTime: at(1995)}}
+	intent.wait(task)
+	if want := voidAfter - 5*time.Second; !intent.waits || intent.after != want || intent.action != actNothing {
+		t.Errorf("it waits: %v, and looks again after %v, want %v", intent.waits, intent.after, want)
+	}
+	overlapping := plan{action: actStart, before: entry{State: openimv1.SyncStateRunning}}
+	overlapping.wait(task)
+	if !overlapping.waits || overlapping.entry.State != openimv1.SyncStateRunning {
+		t.Errorf("it waits: %v, in the state %s", overlapping.waits, overlapping.entry.State)
+	}
+}
+
+// A cache that is behind does not show a GroupSync that exists. What was run for it must stay on record, or it runs again.
+func TestRecordsOutliveACacheThatIsBehind(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := openimv1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	existing := &openimv1.GroupSync{ObjectMeta: metav1.ObjectMeta{Namespace: "chat", Name: "unseen", UID: "1"}}
+	again := &openimv1.GroupSync{ObjectMeta: metav1.ObjectMeta{Namespace: "chat", Name: "made-again", UID: "3"}}
+	r := &Reconciler{jobs: &jobs{live: fake.NewClientBuilder().WithScheme(scheme).WithObjects(existing, again).Build()}}
+	record := func(name, uid string, revision int64) openimv1.GroupInfoSyncStatus {
+		return openimv1.GroupInfoSyncStatus{Name: name, UID: uid, Revision: revision}
+	}
+	s := &scope{group: &openimv1.GroupInfo{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "chat", Name: "g1"},
+		Status: openimv1.GroupInfoStatus{Syncs: []openimv1.GroupInfoSyncStatus{
+			record("unseen", "1", 5), record("made-again", "2", 5), record("gone", "4", 5), record("no-runs", "5", 0),
+		}},
+	}}
+	if err := r.keepRecords(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]openimv1.GroupInfoSyncStatus{record("unseen", "1", 5)}, s.outcomes); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if !recordsRuns(s.group.Status.Syncs) {
+		t.Error("the status would be written without a guard")
 	}
 }
 

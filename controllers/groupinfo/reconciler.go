@@ -120,6 +120,28 @@ func (r *Reconciler) look(ctx context.Context, s *scope) error {
 	}
 	s.syncs = syncs
 	r.findTasks(s)
+	return r.keepRecords(ctx, s)
+}
+
+// keepRecords keeps what is recorded of runs of GroupSyncs that the cache does not show, unless they are really gone: a cache
+// may be behind, and without its record a run would be repeated.
+func (r *Reconciler) keepRecords(ctx context.Context, s *scope) error {
+	for _, entry := range s.group.Status.Syncs {
+		shown := slices.ContainsFunc(s.syncs, func(sync openimv1.GroupSync) bool {
+			return sync.Name == entry.Name && string(sync.UID) == entry.UID
+		})
+		if entry.Revision == 0 || shown {
+			continue
+		}
+		live := &openimv1.GroupSync{}
+		err := r.jobs.live.Get(ctx, client.ObjectKey{Namespace: s.group.Namespace, Name: entry.Name}, live)
+		switch {
+		case err == nil && string(live.UID) == entry.UID && live.DeletionTimestamp.IsZero():
+			s.outcomes = append(s.outcomes, entry)
+		case client.IgnoreNotFound(err) != nil:
+			return fmt.Errorf("look up GroupSync %s: %w", entry.Name, err)
+		}
+	}
 	return nil
 }
 
@@ -195,6 +217,9 @@ func (r *Reconciler) stepTargets(ctx context.Context, s *scope) error {
 	for _, t := range s.tasks {
 		target := r.targetOf(t.sync)
 		if target == nil {
+			if t.recorded != nil {
+				s.outcomes = append(s.outcomes, *t.recorded)
+			}
 			continue
 		}
 		o := target.step(ctx, t)

@@ -29,7 +29,7 @@ func (r *Reconciler) applyStatus(ctx context.Context, s *scope) (bool, error) {
 		return false, nil
 	}
 	applied := openimac.GroupInfo(group.Name, group.Namespace).WithStatus(statusConfiguration(status))
-	if s.runs {
+	if s.runs || recordsRuns(group.Status.Syncs) {
 		// What is recorded of runs decides what is run next. It must follow from what was recorded last, by whomever.
 		applied.WithUID(group.UID).WithResourceVersion(group.ResourceVersion)
 	}
@@ -40,6 +40,11 @@ func (r *Reconciler) applyStatus(ctx context.Context, s *scope) (bool, error) {
 	r.statusWrites.Record(client.ObjectKeyFromObject(group), ownwrites.Write{ResourceVersion: *applied.ResourceVersion})
 	r.tell(s)
 	return true, nil
+}
+
+// recordsRuns reports whether a run is on record.
+func recordsRuns(syncs []openimv1.GroupInfoSyncStatus) bool {
+	return slices.ContainsFunc(syncs, func(entry openimv1.GroupInfoSyncStatus) bool { return entry.Revision > 0 })
 }
 
 func statusConfiguration(status openimv1.GroupInfoStatus) *openimac.GroupInfoStatusApplyConfiguration {

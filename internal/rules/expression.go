@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/checker"
+	celast "github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/ext"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
@@ -92,6 +93,10 @@ func compile(env *cel.Env, name, source string, want *cel.Type) (*expression, er
 	if got := ast.OutputType(); !got.IsExactType(want) {
 		return nil, fmt.Errorf("%s: is of type %s and must be of type %s", name, got, want)
 	}
+	if callsFormat(ast) {
+		// CEL charges for the pattern alone, so that a short expression could build gigabytes.
+		return nil, fmt.Errorf("%s: format is not available; join texts with +", name)
+	}
 	cost, err := env.EstimateCost(ast, sizes{})
 	if err != nil {
 		return nil, fmt.Errorf("%s: its cost cannot be estimated", name)
@@ -104,6 +109,14 @@ func compile(env *cel.Env, name, source string, want *cel.Type) (*expression, er
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return &expression{name: name, program: program}, nil
+}
+
+// callsFormat reports whether the expression calls the strings extension's format.
+func callsFormat(ast *cel.Ast) (calls bool) {
+	celast.PreOrderVisit(ast.NativeRep().Expr(), celast.NewExprVisitor(func(e celast.Expr) {
+		calls = calls || (e.Kind() == celast.CallKind && e.AsCall().FunctionName() == "format")
+	}))
+	return calls
 }
 
 // firstIssue returns the first complaint in one line, and where it is.

@@ -185,6 +185,20 @@ func TestTheEstimateKnowsTheLargestGroup(t *testing.T) {
 	}
 }
 
+// CEL charges for the pattern of format and not for what it is filled with: three short lists make gigabytes.
+func TestFormatIsNotAvailable(t *testing.T) {
+	for _, expression := range []string{
+		"'%s'.format([group.ex]) == ''",
+		"'%s'.format([[1, 2].map(a, [1, 2].map(b, group.ex))]).size() > 3",
+		"group.ex == '' || ['a'].exists(x, '%s'.format([x]) == 'a')",
+	} {
+		r := compiled(t, conditions(expression))
+		if r.Valid() || !strings.Contains(fmt.Sprint(r.Faults), "format is not available") {
+			t.Errorf("%s: %v", expression, r.Faults)
+		}
+	}
+}
+
 // An expression sees every field that a group has.
 func TestExpressionsSeeEveryField(t *testing.T) {
 	spec := openimv1.GroupInfoSpec{ServerName: "demo", GroupID: "G002"}

@@ -17,9 +17,10 @@ const (
 	// a reply may take.
 	diskPatience = acknowledgeTimeout / 2
 
-	// maxStuck bounds the changes that wait for a disk which does not answer: they take memory. Further ones go to the API
-	// server at once.
-	maxStuck = 1024
+	// maxStuck bounds the changes that wait for the disk, in bytes: if it does not answer, they stay in memory. Further ones go
+	// to the API server at once. stuckOverhead is what each takes beside its texts.
+	maxStuck      = 64 << 20
+	stuckOverhead = 4 << 10
 )
 
 // Inbox makes changes durable. It is the line between what OpenIM waits for and what happens later: the reply goes out
@@ -48,7 +49,7 @@ type JournalInbox struct {
 	// Broken is called when the journal failed; the process must end then.
 	Broken func(error)
 
-	// stuck are the calls to the journal that have not returned.
+	// stuck are the bytes of the changes whose call to the journal has not returned.
 	stuck atomic.Int64
 }
 
@@ -73,13 +74,14 @@ func (i *JournalInbox) Accept(ctx context.Context, namespace string, change merg
 
 // append has the change written to the disk, but does not wait for ever.
 func (i *JournalInbox) append(ctx context.Context, namespace string, change merge.Change) error {
-	if i.stuck.Add(1) > maxStuck {
-		i.stuck.Add(-1)
+	size := memoryOf(change)
+	if i.stuck.Add(size) > maxStuck {
+		i.stuck.Add(-size)
 		return errStuck
 	}
 	result := make(chan error, 1)
 	go func() {
-		defer i.stuck.Add(-1)
+		defer i.stuck.Add(-size)
 		entry, err := i.Journal.Append(namespace, change)
 		// What follows is due also if nobody waits any more: a disk may hang before it fails.
 		if err == nil {
@@ -99,4 +101,19 @@ func (i *JournalInbox) append(ctx context.Context, namespace string, change merg
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Idle reports whether no call to the journal is under way. Only then may it be closed.
+func (i *JournalInbox) Idle() bool { return i.stuck.Load() == 0 }
+
+// memoryOf is about what a change takes while it is written: its texts, and their copy in the form for the disk.
+func memoryOf(change merge.Change) int64 {
+	size := int64(stuckOverhead)
+	spec := &change.Spec
+	for _, text := range []*string{spec.GroupName, spec.Notification, spec.Introduction, spec.FaceURL, spec.Ex} {
+		if text != nil {
+			size += 2 * int64(len(*text))
+		}
+	}
+	return size
 }

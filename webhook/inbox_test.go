@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,18 +174,19 @@ func TestJournalInboxBoundsWhatIsStuck(t *testing.T) {
 			}),
 			Applier: &applier, Overflow: &sharedInbox{}, Overflowed: uncounted(), Broken: broken,
 		}
-		for range maxStuck {
-			go func() { _ = accepting.Accept(t.Context(), "chat", toldName("n")) }()
+		large := toldName(strings.Repeat("x", 1<<20))
+		for range maxStuck / memoryOf(large) {
+			go func() { _ = accepting.Accept(t.Context(), "chat", large) }()
 		}
 		synctest.Wait()
 		started := time.Now()
-		if err := accepting.Accept(t.Context(), "chat", toldName("n")); err != nil || time.Since(started) > 0 {
+		if err := accepting.Accept(t.Context(), "chat", large); err != nil || time.Since(started) > 0 {
 			t.Errorf("error %v after %v", err, time.Since(started))
 		}
 		close(stuck)
 		synctest.Wait()
 		if left := accepting.stuck.Load(); left != 0 {
-			t.Errorf("%d calls are counted as stuck", left)
+			t.Errorf("%d bytes are counted as stuck", left)
 		}
 	})
 }

@@ -31,6 +31,11 @@ func WithoutValues(err error) error {
 	return &shown{message: summary(status.Status()), cause: err}
 }
 
+// KindMissing reports whether the API server does not know the kind of object that it was asked for, rather than the object.
+func KindMissing(err error) bool {
+	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
 // Reason returns a word or two for what the API server objects to, the same for the same trouble, for use in a condition:
 // "Forbidden", "Invalid".
 func Reason(err error) string {

@@ -122,6 +122,8 @@ func (w *Writer) try(ctx context.Context, key client.ObjectKey, told merge.State
 	stored := &openimv1.GroupInfo{}
 	err := w.Client.Get(ctx, key, stored, options...)
 	switch {
+	case apierr.KindMissing(err):
+		// Somebody will install the CRD, and whether there is an object nobody knows.
 	case apierrors.IsNotFound(err) && !onlyIfPresent:
 		return w.create(ctx, key, told)
 	case apierrors.IsNotFound(err):

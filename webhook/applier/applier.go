@@ -27,9 +27,11 @@ const (
 
 	// gentleInFlight is the bound while callbacks come. They and the API server share a disk or a processor often enough, and
 	// a reply that waits costs more than an object that lags: with 16, OpenIM's slowest replies took two to three times as
-	// long. lull is how long no callback must have come.
+	// long. It ends with a lull, in which no callback has come, or when the groups have waited for their turns for longer than
+	// patience: the journal must not grow for ever.
 	gentleInFlight = 4
 	lull           = 100 * time.Millisecond
+	patience       = time.Second
 
 	// writeTimeout bounds one write, conflicts included.
 	writeTimeout = 30 * time.Second
@@ -83,11 +85,11 @@ type Applier struct {
 	groups map[groupKey]*group
 	// complained is when a failure for a reason was logged last.
 	complained map[string]time.Time
-	// ready are the groups whose turn it is, first come first served.
-	ready []*group
-	// inFlight is the number of writes in flight, and added when an entry came last.
-	inFlight int
-	added    time.Time
+	// ready are the groups whose turn it is.
+	ready turns
+	// added is when an entry came last, and waited how long the group that was last taken had waited for its turn.
+	added  time.Time
+	waited time.Duration
 	// wake has room for one token per worker.
 	wake chan struct{}
 	// settled is closed when nothing waits any more; nil while nobody asks.
@@ -99,14 +101,22 @@ type groupKey struct{ namespace, server, groupID string }
 // group is what waits for one group's object.
 type group struct {
 	key groupKey
-	// waiting are the entries that no write has taken yet, and writing those of the write in flight; without what was told,
-	// which stays on the disk until it is written. In an outage more may wait than fits into memory.
-	waiting, writing []journal.Entry
-	// busy: a write is in flight, a turn is scheduled, or it is the group's turn.
+	// waiting are the entries that no write has taken yet, and writing those of the write in flight, both in the order of
+	// acceptance.
+	waiting, writing []pending
+	// busy: a write is in flight, a turn is scheduled, or it is the group's turn, since then.
 	busy     bool
+	since    time.Time
 	failures int
 	// reason is why the last write failed, or empty.
 	reason string
+}
+
+// pending is what is remembered of an entry: what was told stays on the disk until it is written. In an outage millions may
+// wait.
+type pending struct {
+	sequence uint64
+	received time.Time
 }
 
 // New returns an applier. It applies nothing before Start.
@@ -118,6 +128,7 @@ func New(options Options) *Applier {
 		log:     options.Log,
 		jitter:  options.Jitter,
 		groups:  map[groupKey]*group{},
+		ready:   newTurns(),
 
 		complained: map[string]time.Time{},
 		wake:       make(chan struct{}, maxInFlight),
@@ -139,7 +150,7 @@ func (a *Applier) Add(entry journal.Entry) {
 		g = &group{key: key}
 		a.groups[key] = g
 	}
-	g.waiting = append(g.waiting, withoutWord(entry))
+	g.waiting = append(g.waiting, pending{entry.Sequence, entry.Change.Received})
 	a.added = a.now()
 	if !g.busy {
 		g.busy = true
@@ -147,19 +158,10 @@ func (a *Applier) Add(entry journal.Entry) {
 	}
 }
 
-// withoutWord leaves of an entry what is needed to find it again.
-func withoutWord(entry journal.Entry) journal.Entry {
-	spec := entry.Change.Spec
-	entry.Change = merge.Change{
-		Received: entry.Change.Received,
-		Spec:     openimv1.GroupInfoSpec{ServerName: spec.ServerName, GroupID: spec.GroupID},
-	}
-	return entry
-}
-
 // enqueue makes it the group's turn. The caller holds the lock.
 func (a *Applier) enqueue(g *group) {
-	a.ready = append(a.ready, g)
+	g.since = a.now()
+	a.ready.add(g)
 	a.nudge()
 }
 
@@ -174,7 +176,7 @@ func (a *Applier) nudge() {
 // bound is how many writes may be in flight now. The caller holds the lock.
 func (a *Applier) bound() int {
 	// The clock may be set back in between.
-	if since := a.now().Sub(a.added); since >= 0 && since < lull {
+	if since := a.now().Sub(a.added); since >= 0 && since < lull && a.waited < patience {
 		return gentleInFlight
 	}
 	return maxInFlight
@@ -211,26 +213,25 @@ func (a *Applier) next(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	a.finish(g, a.apply(ctx, entries))
+	a.finish(g, a.apply(ctx, g.key, entries))
 	return true
 }
 
-func (a *Applier) take() (*group, []journal.Entry) {
+func (a *Applier) take() (*group, []pending) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.ready) == 0 || a.inFlight >= a.bound() {
+	g := a.ready.take(a.bound())
+	if g == nil {
 		return nil, nil
 	}
-	a.inFlight++
-	g := a.ready[0]
-	a.ready = a.ready[1:]
+	a.waited = a.now().Sub(g.since)
 	g.writing, g.waiting = g.waiting, nil
 	return g, g.writing
 }
 
 // leftover is what a write could not bring into the API server.
 type leftover struct {
-	entries []journal.Entry
+	entries []pending
 	// wait is how long the API server asked to wait.
 	wait time.Duration
 	// reason is one of the openimv1.Pending… reasons.
@@ -241,8 +242,8 @@ type leftover struct {
 func (a *Applier) finish(g *group, left leftover) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.inFlight--
-	if len(a.ready) > 0 {
+	a.ready.done(g)
+	if a.ready.any() {
 		// One more may be allowed than before.
 		a.nudge()
 	}
@@ -300,14 +301,14 @@ func (a *Applier) backoff(failures int) time.Duration {
 }
 
 // apply writes the entries in one write, and returns those that must be tried again.
-func (a *Applier) apply(ctx context.Context, entries []journal.Entry) (left leftover) {
-	err := a.write(ctx, entries)
+func (a *Applier) apply(ctx context.Context, key groupKey, entries []pending) (left leftover) {
+	err := a.write(ctx, key, entries)
 	verdict := judge(err)
 	_, foreign := errors.AsType[*groupwriter.IdentityError](err)
 	if verdict == impossible && len(entries) > 1 && !foreign {
 		// One bad change must not take the good ones along; an object of another group refuses them all.
 		for _, entry := range entries {
-			again := a.apply(ctx, []journal.Entry{entry})
+			again := a.apply(ctx, key, []pending{entry})
 			left.entries = append(left.entries, again.entries...)
 			left.wait, left.reason = max(left.wait, again.wait), cmp.Or(again.reason, left.reason)
 		}
@@ -315,7 +316,7 @@ func (a *Applier) apply(ctx context.Context, entries []journal.Entry) (left left
 	}
 	sequences := make([]uint64, 0, len(entries))
 	for _, entry := range entries {
-		sequences = append(sequences, entry.Sequence)
+		sequences = append(sequences, entry.sequence)
 	}
 	switch verdict {
 	case applied:
@@ -326,7 +327,7 @@ func (a *Applier) apply(ctx context.Context, entries []journal.Entry) (left left
 		}
 	case impossible:
 		a.metrics.buried.Add(float64(len(entries)))
-		a.log.Error(err, "Change put aside as a dead letter: the API server will never take it", "namespace", entries[0].Namespace, "sequences", sequences)
+		a.log.Error(err, "Change put aside as a dead letter: the API server will never take it", "namespace", key.namespace, "sequences", sequences)
 		if err := a.journal.Bury(sequences); err != nil {
 			a.log.Error(err, "Dead letter stays in the journal")
 		}
@@ -359,11 +360,11 @@ func (a *Applier) complain(ctx context.Context, reason string, err error) {
 }
 
 // write merges the entries and writes the result.
-func (a *Applier) write(ctx context.Context, entries []journal.Entry) error {
-	told := merge.State{Spec: entries[0].Change.Spec}
-	newest := time.Time{}
+func (a *Applier) write(ctx context.Context, key groupKey, entries []pending) error {
+	told := merge.State{Spec: openimv1.GroupInfoSpec{ServerName: key.server, GroupID: key.groupID}}
+	newest, confirmed := time.Time{}, false
 	for _, waiting := range entries {
-		entry, found, err := a.journal.Load(waiting.Sequence)
+		entry, found, err := a.journal.Load(waiting.sequence)
 		if err != nil {
 			return err
 		} else if !found {
@@ -371,6 +372,7 @@ func (a *Applier) write(ctx context.Context, entries []journal.Entry) error {
 			continue
 		}
 		told.Join(entry.Change.State())
+		confirmed = confirmed || entry.Confirmed
 		if entry.Change.Received.After(newest) {
 			newest = entry.Change.Received
 		}
@@ -379,13 +381,13 @@ func (a *Applier) write(ctx context.Context, entries []journal.Entry) error {
 		return nil
 	}
 	var options []groupwriter.Option
-	if a.now().Sub(newest) > maxAge {
+	if a.now().Sub(newest) > maxAge && !confirmed {
 		options = append(options, groupwriter.OnlyIfPresent)
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	started := a.now()
-	_, err := a.writer.Write(ctx, entries[0].Namespace, told, options...)
+	_, err := a.writer.Write(ctx, key.namespace, told, options...)
 	a.metrics.duration.Observe(a.now().Sub(started).Seconds())
 	return err
 }
@@ -406,11 +408,11 @@ func (a *Applier) Backlogs() map[journal.Tenant]Backlog {
 	for _, g := range a.groups {
 		tenant := journal.Tenant{Namespace: g.key.namespace, Server: g.key.server}
 		// Both are in the order of acceptance.
-		for _, entries := range [][]journal.Entry{g.writing, g.waiting} {
+		for _, entries := range [][]pending{g.writing, g.waiting} {
 			if len(entries) == 0 {
 				continue
 			}
-			received := entries[0].Change.Received
+			received := entries[0].received
 			if known, found := backlogs[tenant]; !found || received.Before(known.Oldest) {
 				backlogs[tenant] = Backlog{Oldest: received, Reason: g.reason}
 			}

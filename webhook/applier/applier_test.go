@@ -219,43 +219,78 @@ func TestHotGroupIsMergedAndStarvesNobody(t *testing.T) {
 	})
 }
 
-// While callbacks come the applier leaves the API server, and the disk under it, to the replies; then it makes up for it.
+// While callbacks come the applier leaves the API server, and the disk under it, to the replies; then it makes up for it. It
+// also does when it falls behind. One namespace never has all the writes in flight.
 func TestFewWritesAreInFlightWhileCallbacksCome(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		f.server.latency = 50 * time.Millisecond
-		inFlight := func() (n int) {
+	const gentle, full = gentleInFlight - gentleInFlight/4, maxInFlight - maxInFlight/4
+	// most is how many writes were in flight at most, in the time given.
+	most := func(f *fixture, during time.Duration) (most int) {
+		for range during / time.Millisecond {
+			pass(time.Millisecond)
+			n := 0
 			f.server.mu.Lock()
-			defer f.server.mu.Unlock()
 			for _, writes := range f.server.inFlight {
 				n += writes
 			}
-			return n
+			f.server.mu.Unlock()
+			most = max(most, n)
 		}
-		const groups = 400
-		most := 0
-		for i := range groups {
-			f.tell(fmt.Sprintf("g%d", i), "x")
-			pass(5 * time.Millisecond)
-			most = max(most, inFlight())
-		}
-		if most != gentleInFlight {
-			t.Errorf("up to %d writes were in flight while callbacks came, want %d", most, gentleInFlight)
-		}
-		pass(lull)
-		most = 0
-		for range 100 {
-			pass(time.Millisecond)
-			most = max(most, inFlight())
-		}
-		if most != maxInFlight {
-			t.Errorf("up to %d writes were in flight after that, want %d", most, maxInFlight)
-		}
-		pass(time.Second)
-		if left := f.rest().waiting; left > 0 {
-			t.Errorf("%d changes are left", left)
-		}
-	})
+		return most
+	}
+	for name, tc := range map[string]struct {
+		// every is how often a callback comes, and soon and later what is in flight in the first tenth of a second, and three
+		// seconds after.
+		every       time.Duration
+		soon, later int
+	}{
+		"a lull follows":     {0, gentle, full},
+		"callbacks go on":    {20 * time.Millisecond, gentle, gentle},
+		"too many for a few": {5 * time.Millisecond, gentle, full},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.server.latency = 50 * time.Millisecond
+				groups := 0
+				tell := func(n int) {
+					for range n {
+						f.tell(fmt.Sprintf("g%d", groups), "x")
+						groups++
+					}
+				}
+				tell(8)
+				stop := make(chan struct{})
+				if tc.every > 0 {
+					go func() {
+						for {
+							select {
+							case <-stop:
+								return
+							case <-time.After(tc.every):
+								tell(1)
+							}
+						}
+					}()
+				} else {
+					tell(200)
+				}
+				if got := most(f, lull-10*time.Millisecond); got != tc.soon {
+					t.Errorf("up to %d writes were in flight at first, want %d", got, tc.soon)
+				}
+				if tc.every > 0 {
+					pass(3 * time.Second)
+				}
+				if got := most(f, 2*lull); got != tc.later {
+					t.Errorf("up to %d writes were in flight later, want %d", got, tc.later)
+				}
+				close(stop)
+				pass(10 * time.Second)
+				if left := f.rest().waiting; left > 0 {
+					t.Errorf("%d changes are left", left)
+				}
+			})
+		})
+	}
 }
 
 func TestFirstChangeGoesAtOnce(t *testing.T) {

@@ -401,7 +401,7 @@ func (j *Journal) Remove(sequences []uint64) error {
 		return err
 	}
 	if err := batch.Commit(pebble.NoSync); err != nil {
-		return j.fail(err)
+		return j.abandon(err)
 	}
 	j.reclaim(j.release(sequences))
 	return nil
@@ -423,7 +423,7 @@ func (j *Journal) release(sequences []uint64) (bytes int64, drained bool) {
 // Bury puts aside entries that can never be applied. They are kept, and count, until Resurrect.
 func (j *Journal) Bury(sequences []uint64) error { return j.move(sequences, entryPrefix, deadPrefix) }
 
-// Resurrect makes buried entries wait again. They are applied after the next Waiting.
+// Resurrect makes buried entries wait again, confirmed by a person. They are applied after the next Waiting.
 func (j *Journal) Resurrect(sequences []uint64) error {
 	return j.move(sequences, deadPrefix, entryPrefix)
 }
@@ -439,6 +439,9 @@ func (j *Journal) move(sequences []uint64, from, to []byte) error {
 		} else if !found {
 			continue
 		}
+		if to[0] == entryPrefix[0] {
+			data = confirm(data)
+		}
 		// salvage knows a move from a removal by its order.
 		err = errors.Join(batch.Set(entryKey(to, sequence), data, nil), batch.Delete(entryKey(from, sequence), nil))
 		if err != nil {
@@ -447,7 +450,7 @@ func (j *Journal) move(sequences []uint64, from, to []byte) error {
 		moved = append(moved, sequence)
 	}
 	if err := batch.Commit(pebble.Sync); err != nil {
-		return j.fail(err)
+		return j.abandon(err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

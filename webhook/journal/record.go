@@ -18,6 +18,8 @@ type Entry struct {
 	Namespace string
 	// Change is what was told.
 	Change merge.Change
+	// Confirmed: a person had it replayed. However old it is, it may create its group's object.
+	Confirmed bool
 }
 
 // record is an Entry on disk. Members may be added; what is there keeps its meaning, so that a journal can be read by the
@@ -29,6 +31,7 @@ type record struct {
 	OperationID string                 `json:"operationID,omitempty"`
 	Received    time.Time              `json:"received"`
 	Spec        openimv1.GroupInfoSpec `json:"spec"`
+	Confirmed   bool                   `json:"confirmed,omitempty"`
 }
 
 func encode(namespace string, change merge.Change) ([]byte, error) {
@@ -40,6 +43,20 @@ func encode(namespace string, change merge.Change) ([]byte, error) {
 		Received:    change.Received,
 		Spec:        change.Spec,
 	})
+}
+
+// confirm returns the record with the note that a person had it replayed, and whatever else is in it.
+func confirm(data []byte) []byte {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(data, &members) != nil {
+		return data
+	}
+	members["confirmed"] = json.RawMessage("true")
+	confirmed, err := json.Marshal(members)
+	if err != nil {
+		return data
+	}
+	return confirmed
 }
 
 // decode reads what encode wrote. Its errors quote nothing of the data: a record holds what users wrote.
@@ -58,6 +75,7 @@ func decode(sequence uint64, data []byte) (Entry, error) {
 	return Entry{
 		Sequence:  sequence,
 		Namespace: r.Namespace,
+		Confirmed: r.Confirmed,
 		Change: merge.Change{
 			Stamp:       at,
 			Command:     r.Command,

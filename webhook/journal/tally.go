@@ -8,6 +8,10 @@ import (
 // that comes later still finds four fifths of what is left: nobody's flood sends the others to the API server.
 const greed = 4
 
+// overhead is what an entry counts for beside its bytes: it takes a place in memory as well, and millions of small ones must
+// not take more than there is.
+const overhead = 512
+
 // typicalSize is more than most changes take: a journal that has no room for that much counts as full.
 const typicalSize = 16 << 10
 
@@ -43,8 +47,9 @@ type account struct {
 
 // tallies counts the entries on the disk. It is not safe for concurrent use.
 type tallies struct {
-	held       map[uint64]held
-	accounts   map[Tenant]*account
+	held     map[uint64]held
+	accounts map[Tenant]*account
+	// namespaces is what the entries of each count for.
 	namespaces map[string]int64
 	// waiting and dead sum up all accounts.
 	waiting, dead sum
@@ -55,6 +60,9 @@ type sum struct {
 	bytes   int64
 }
 
+// weight is what the entries count for.
+func (s sum) weight() int64 { return s.bytes + int64(s.entries)*overhead }
+
 func newTallies() tallies {
 	return tallies{held: map[uint64]held{}, accounts: map[Tenant]*account{}, namespaces: map[string]int64{}}
 }
@@ -62,7 +70,8 @@ func newTallies() tallies {
 // fits says whether the namespace may add as many bytes. Dead letters count as well: they are kept until somebody replays
 // them, so whoever can make the API server refuse changes could fill the disk with them.
 func (t *tallies) fits(namespace string, size, maxBytes int64) bool {
-	free := maxBytes - t.waiting.bytes - t.dead.bytes
+	free := maxBytes - t.waiting.weight() - t.dead.weight()
+	size += overhead
 	return size <= free && (t.namespaces[namespace]+size+greed-1)/greed <= free
 }
 
@@ -106,7 +115,7 @@ func (t *tallies) move(sequence uint64, dead bool) {
 func (t *tallies) count(a *account, size int64, dead bool, sign int) {
 	size *= int64(sign)
 	a.Bytes += size
-	t.namespaces[a.Namespace] += size
+	t.namespaces[a.Namespace] += size + int64(sign)*overhead
 	total, entries := &t.waiting, &a.Waiting
 	if dead {
 		total, entries = &t.dead, &a.Dead

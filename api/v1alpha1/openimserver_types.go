@@ -67,7 +67,7 @@ type OpenIMServerStatus struct {
 	TokenSecretName string `json:"tokenSecretName,omitempty"`
 
 	// receivers are the receivers that accept, or accepted, the server's callbacks. Each writes its own entry, at most every
-	// 30 seconds and when it has something new to say, or has said nothing for ten minutes. One that ends with nothing left
+	// 30 seconds and when it has something new to say, or has said nothing for ten minutes, or for one while changes wait. One that ends with nothing left
 	// to write removes its entry.
 	//
 	// +optional
@@ -131,8 +131,8 @@ type ReceiverStatus struct {
 	// +kubebuilder:validation:Minimum=1
 	DeadLetters int64 `json:"deadLetters,omitempty"`
 
-	// journalState is Full while the receiver's journal, or its disk, has no room, so that replies wait for the API server. It
-	// is absent otherwise.
+	// journalState is Full while the receiver's journal, or its disk, has no room, so that replies wait for the API server, and
+	// None for a receiver without a journal. It is absent otherwise.
 	//
 	// +optional
 	JournalState JournalState `json:"journalState,omitempty"`
@@ -161,11 +161,16 @@ type ReceiverStatus struct {
 
 // JournalState is the trouble that a receiver's journal is in.
 //
-// +kubebuilder:validation:Enum=Full
+// +kubebuilder:validation:Enum=Full;None
 type JournalState string
 
-// JournalFull means that the journal, or its disk, has no room.
-const JournalFull JournalState = "Full"
+const (
+	// JournalFull means that the journal, or its disk, has no room.
+	JournalFull JournalState = "Full"
+
+	// JournalNone means that the receiver has no journal: when it is gone, nothing is left.
+	JournalNone JournalState = "None"
+)
 
 // ReceiverState tells a receiver that has ended in order from one that is silent.
 //

@@ -14,8 +14,7 @@ const (
 	// delayed is how long an acknowledged change may wait for the API server before somebody should know.
 	delayed = time.Minute
 
-	// silentPending is how long a receiver that has something to write may say nothing: it reports every 30 s, since what it
-	// says of the oldest change has changed by then.
+	// silentPending is how long a receiver that has something to write may say nothing: it reports every minute.
 	silentPending = 3 * time.Minute
 
 	// silentIdle is the same for one that had nothing to write when it reported last. It reports every ten minutes, and may
@@ -75,7 +74,7 @@ func receiverConditions(receivers []openimv1.ReceiverStatus, now time.Time) (hol
 			switch {
 			case r.Pending > 0:
 				orphaned.add("receiver %s is gone and left %d changes", r.Name, r.Pending)
-			case r.State != openimv1.ReceiverStopped:
+			case r.State != openimv1.ReceiverStopped && r.JournalState != openimv1.JournalNone:
 				orphaned.add("receiver %s has not reported since %s", r.Name, r.ReportTime.UTC().Format(time.RFC3339))
 			}
 		} else {

@@ -61,6 +61,9 @@ func TestReceiverConditions(t *testing.T) {
 			receivers: []openimv1.ReceiverStatus{{Name: "r-2", ReportTime: ago(silentIdle)}},
 			want:      []holds{{openimv1.ConditionJournalOrphaned, openimv1.ReasonReceiverGone, "receiver r-2 has not reported since 2026-11-24T11:35:00Z"}},
 		},
+		"silent for long, and without a journal": {
+			receivers: []openimv1.ReceiverStatus{{Name: "r-2", ReportTime: ago(silentIdle), JournalState: openimv1.JournalNone}},
+		},
 		"a clock is ahead, a journal full, and one was damaged": {
 			receivers: []openimv1.ReceiverStatus{
 				{Name: "r-0", ReportTime: ago(0), ClockOffsetSeconds: new(int64(-3600))},

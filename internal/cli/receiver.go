@@ -41,6 +41,9 @@ const (
 	ackAPIServer = "apiserver"
 )
 
+// diskTimeout bounds how long a receiver that ends waits for its disk.
+const diskTimeout = 5 * time.Second
+
 // settleTimeout bounds how long a receiver that ends waits for what it accepted last to get into the API server. What does
 // not stays in the journal.
 const settleTimeout = 5 * time.Second
@@ -100,6 +103,10 @@ type receiverProcess struct {
 	journal  *journal.Journal
 	reporter *reporter.Reporter
 	broken   chan error
+	// idle reports whether no callback waits for the journal.
+	idle func() bool
+	// saving are the writes of the clock's offset.
+	saving sync.WaitGroup
 	// abandoned: the journal has failed and cannot even be closed.
 	abandoned bool
 }
@@ -140,9 +147,12 @@ func (r *receiverProcess) correct(offset time.Duration) {
 	if r.journal == nil {
 		return
 	}
-	if err := r.journal.SaveOffset(offset); err != nil {
-		r.log.Error(err, "The clock's offset is not kept: a restart has to measure it again")
-	}
+	// The latest is kept: two that are saved at once are so near to each other that either will do.
+	r.saving.Go(func() {
+		if err := r.journal.SaveOffset(r.clock.Offset()); err != nil {
+			r.log.Error(err, "The clock's offset is not kept: a restart has to measure it again")
+		}
+	})
 }
 
 // setUp makes everything that needs the manager, and takes up what waits in the journal.
@@ -198,10 +208,12 @@ func (r *receiverProcess) journalInbox(writer applier.Writer, overflow webhook.I
 	if entries, bytes := r.journal.Depth(); entries > 0 {
 		r.log.Info("Replaying the journal", "changes", entries, "bytes", bytes)
 	}
-	return &webhook.JournalInbox{
+	inbox := &webhook.JournalInbox{
 		Journal: r.journal, Applier: r.applier, Overflow: overflow,
 		Overflowed: webhook.NewOverflowCounter(r.registry), Broken: r.fail,
-	}, nil
+	}
+	r.idle = inbox.Idle
+	return inbox, nil
 }
 
 // newReporter returns what tells of this receiver in the OpenIMServers' status.
@@ -329,16 +341,47 @@ func (r *receiverProcess) settle(ctx context.Context, stop func(), background *s
 		cancel()
 	}
 	stop()
-	background.Wait()
+	if !within(diskTimeout, background.Wait) {
+		r.log.Info("The disk of the journal does not answer: ending without it. What was acknowledged is on it")
+		r.abandoned = true
+		return
+	}
 	r.reporter.Farewell(context.WithoutCancel(ctx))
 }
 
-// close closes the journal, which nobody may use any more.
+// within reports whether the wait was over in time.
+func within(limit time.Duration, wait func()) bool {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		wait()
+	}()
+	select {
+	case <-over:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}
+
+// close closes the journal, which nobody may use any more. It does not wait for ever for a disk that does not answer: what
+// was acknowledged is on it all the same.
 func (r *receiverProcess) close() error {
 	if r.journal == nil || r.abandoned {
 		return nil
 	}
-	return r.journal.Close()
+	if r.idle != nil && !r.idle() {
+		return errors.New("callbacks still wait for the disk of the journal: ending without closing it")
+	}
+	var err error
+	closed := within(diskTimeout, func() {
+		r.saving.Wait()
+		err = r.journal.Close()
+	})
+	if !closed {
+		return errors.New("the disk of the journal does not answer: ending without closing it")
+	}
+	return err
 }
 
 // randomReplica identifies this process among all that stamp changes.

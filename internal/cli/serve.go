@@ -27,6 +27,8 @@ import (
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/controllers"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/clockskew"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/stamp"
 	"github.com/groupinfo-operator/groupinfo-operator/internal/verifier"
 )
 
@@ -85,6 +87,9 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) (err
 		return err
 	}
 	clientConfig.UserAgent = "groupinfo-operator/" + version
+	// Receivers report in the API server's time, and the controller judges by the same.
+	clock := stamp.NewClock(0, time.Now)
+	meter := clockskew.NewMeter(time.Now, 0, clock.SetOffset)
 	var receiver *receiverProcess
 	if does.receiver {
 		if err := o.receiver.validate(); err != nil {
@@ -96,8 +101,9 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) (err
 		}
 		// Only at the very end does nobody use the journal any more.
 		defer func() { err = errors.Join(err, receiver.close()) }()
-		clientConfig.Wrap(receiver.meter.Wrap)
+		clock, meter = receiver.clock, receiver.meter
 	}
+	clientConfig.Wrap(meter.Wrap)
 	scheme, err := newScheme()
 	if err != nil {
 		return err
@@ -129,7 +135,7 @@ func serve(ctx context.Context, version string, does roles, o serveOptions) (err
 		return err
 	}
 	if does.controller {
-		options := controllers.Options{VerifierSecret: verifierSecret, Verifiers: verifiers, Now: time.Now}
+		options := controllers.Options{VerifierSecret: verifierSecret, Verifiers: verifiers, Now: clock.Now}
 		if err := controllers.Setup(mgr, options); err != nil {
 			return err
 		}

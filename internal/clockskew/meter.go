@@ -16,7 +16,7 @@ const dateStep = time.Second
 // for concurrent use.
 type Meter struct {
 	now func() time.Time
-	// changed is told of each new correction.
+	// changed is told of each new correction, in order. It must not wait for anything: a response waits for it.
 	changed func(correction time.Duration)
 
 	mu         sync.Mutex
@@ -77,8 +77,8 @@ func (m *Meter) Observe(date, sent, received time.Time) {
 		return
 	}
 	m.doubt, m.correction = nil, next
-	m.mu.Unlock()
 	m.changed(next)
+	m.mu.Unlock()
 }
 
 // Wrap returns a transport that measures with each response. Its type is that of rest.Config.Wrap.

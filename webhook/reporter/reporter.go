@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	openimv1 "github.com/groupinfo-operator/groupinfo-operator/api/v1alpha1"
+	"github.com/groupinfo-operator/groupinfo-operator/internal/apierr"
 	openimac "github.com/groupinfo-operator/groupinfo-operator/internal/applyconfiguration/api/v1alpha1"
 	"github.com/groupinfo-operator/groupinfo-operator/webhook/applier"
 	"github.com/groupinfo-operator/groupinfo-operator/webhook/journal"
@@ -24,8 +25,10 @@ const (
 	// interval is the least time between two reports of one OpenIMServer.
 	interval = 30 * time.Second
 
-	// heartbeat is the longest silence. The controller takes a receiver that was silent for longer for gone.
-	heartbeat = 10 * time.Minute
+	// heartbeat is the longest silence, and heartbeatPending that of a receiver that has changes to write. The controller takes
+	// one that was silent for longer for gone.
+	heartbeat        = 10 * time.Minute
+	heartbeatPending = time.Minute
 
 	// applyTimeout bounds one report, and farewellTimeout all those at the end.
 	applyTimeout    = 10 * time.Second
@@ -74,10 +77,17 @@ type Reporter struct {
 
 // New returns a reporter that says nothing before Start.
 func New(options Options) *Reporter {
-	return &Reporter{
+	r := &Reporter{
 		Options: options, manager: managerName(options.Name),
 		reported: map[types.NamespacedName]openimv1.ReceiverStatus{},
 	}
+	if r.Journal != nil {
+		// What the last process of this name said of them may be outdated by the first report.
+		for tenant := range r.Journal.Tallies() {
+			r.reported[types.NamespacedName{Namespace: tenant.Namespace, Name: tenant.Server}] = openimv1.ReceiverStatus{}
+		}
+	}
+	return r
 }
 
 // managerName returns the field manager for a receiver: two receivers must not share one.
@@ -114,7 +124,11 @@ func (r *Reporter) Start(ctx context.Context) error {
 func (r *Reporter) Farewell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
 	defer cancel()
-	for server, entry := range r.entries() {
+	entries := r.entries()
+	if !r.forget(ctx, entries) {
+		return
+	}
+	for server, entry := range entries {
 		if entry.Pending == 0 && entry.DeadLetters == 0 {
 			if _, said := r.reported[server]; said && !r.apply(ctx, server, nil) {
 				return
@@ -131,12 +145,15 @@ func (r *Reporter) Farewell(ctx context.Context) {
 // report writes what is new.
 func (r *Reporter) report(ctx context.Context) {
 	entries := r.entries()
+	if !r.forget(ctx, entries) {
+		return
+	}
 	for _, server := range slices.SortedFunc(maps.Keys(entries), byName) {
 		entry := entries[server]
 		last, said := r.reported[server]
 		silent := entry.ReportTime.Sub(last.ReportTime.Time)
 		last.ReportTime = entry.ReportTime
-		if said && equality.Semantic.DeepEqual(last, entry) && silent < heartbeat {
+		if said && equality.Semantic.DeepEqual(last, entry) && silent < longestSilence(entry) {
 			continue
 		}
 		if !r.apply(ctx, server, &entry) {
@@ -144,6 +161,25 @@ func (r *Reporter) report(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// longestSilence is after how long the entry is written again although nothing has changed.
+func longestSilence(entry openimv1.ReceiverStatus) time.Duration {
+	if entry.Pending > 0 {
+		return heartbeatPending
+	}
+	return heartbeat
+}
+
+// forget takes back what was said of OpenIMServers of which there is nothing to say any more: their tokens are gone, and
+// nothing of theirs is left. It reports whether the API server can be written to.
+func (r *Reporter) forget(ctx context.Context, entries map[types.NamespacedName]openimv1.ReceiverStatus) bool {
+	for _, server := range slices.SortedFunc(maps.Keys(r.reported), byName) {
+		if _, left := entries[server]; !left && !r.apply(ctx, server, nil) {
+			return false
+		}
+	}
+	return true
 }
 
 func byName(a, b types.NamespacedName) int {
@@ -165,8 +201,13 @@ func (r *Reporter) apply(ctx context.Context, server types.NamespacedName, entry
 		delete(r.reported, server)
 		return true
 	case err != nil:
-		r.Log.V(1).Info("Status not reported; trying again", "openIMServer", server, "reason", err.Error())
-		return apierrors.ReasonForError(err) == metav1.StatusReasonInvalid
+		invalid := apierrors.IsInvalid(err)
+		if invalid {
+			r.Log.Info("Status refused: status.receivers may be full of entries of receivers that are gone; remove them", "openIMServer", server, "reason", apierr.WithoutValues(err).Error())
+		} else {
+			r.Log.V(1).Info("Status not reported; trying again", "openIMServer", server, "reason", err.Error())
+		}
+		return invalid
 	}
 	if entry != nil {
 		r.reported[server] = *entry
@@ -218,7 +259,10 @@ func (r *Reporter) entries() map[types.NamespacedName]openimv1.ReceiverStatus {
 }
 
 func (r *Reporter) journalState(namespace string) openimv1.JournalState {
-	if r.Journal != nil && r.Journal.FullFor(namespace) {
+	switch {
+	case r.Journal == nil:
+		return openimv1.JournalNone
+	case r.Journal.FullFor(namespace):
 		return openimv1.JournalFull
 	}
 	return ""

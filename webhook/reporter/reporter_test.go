@@ -146,6 +146,56 @@ func TestReportsWhatWaitsAndWhy(t *testing.T) {
 	})
 }
 
+// While changes wait, a receiver says so often enough not to be taken for gone, although nothing new happens.
+func TestReportsWhileChangesWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		received := time.Now()
+		tenant := journal.Tenant{Namespace: "chat", Server: "demo"}
+		r := &receiver{
+			callbacks: map[types.NamespacedName]time.Time{demo: received},
+			tallies:   map[journal.Tenant]journal.Tally{tenant: {Waiting: 1}},
+			backlogs:  map[journal.Tenant]applier.Backlog{tenant: {Oldest: received, Reason: openimv1.PendingForbidden}},
+		}
+		_, stop := newReporter(t, r)
+		defer stop()
+		for range 20 {
+			pass(time.Minute)
+			if silent := time.Since(r.told["chat/demo"].ReportTime.Time); silent > heartbeatPending+interval {
+				t.Fatalf("the last report is from %v ago", silent)
+			}
+		}
+		if len(r.writes) > 25 {
+			t.Errorf("%d reports in 20 minutes", len(r.writes))
+		}
+	})
+}
+
+// An OpenIMServer whose tokens are gone, or whose last changes a restarted receiver has written before its first report, must
+// not keep an entry for ever.
+func TestTakesBackWhatItHasNothingToSayOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &receiver{
+			callbacks: map[types.NamespacedName]time.Time{demo: {}},
+			tallies:   map[journal.Tenant]journal.Tally{{Namespace: "chat", Server: "left-over"}: {Waiting: 1}},
+		}
+		reporter, stop := newReporter(t, r)
+		r.told["chat/left-over"] = openimac.ReceiverStatusApplyConfiguration{Pending: new(int64(5))}
+		// Applied before the first report.
+		r.tallies = nil
+		pass(time.Second)
+		if _, found := r.told["chat/left-over"]; found {
+			t.Error("what the last process said still stands")
+		}
+		r.callbacks = nil
+		pass(interval)
+		if len(r.told) > 0 {
+			t.Errorf("entries are left: %v", r.told)
+		}
+		stop()
+		reporter.Farewell(t.Context())
+	})
+}
+
 func TestReportsAgainWhatCouldNotBeWritten(t *testing.T) {
 	notFound := apierrors.NewNotFound(schema.GroupResource{Resource: "openimservers"}, "demo")
 	for name, fail := range map[string]error{"away": errors.New("connection refused"), "not there yet": notFound} {

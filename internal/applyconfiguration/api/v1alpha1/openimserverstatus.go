@@ -23,7 +23,7 @@ type OpenIMServerStatusApplyConfiguration struct {
 	// tokenSecretName is the name of the Secret that holds the callback tokens, given or created.
 	TokenSecretName *string `json:"tokenSecretName,omitempty"`
 	// receivers are the receivers that accept, or accepted, the server's callbacks. Each writes its own entry, at most every
-	// 30 seconds and when it has something new to say, or has said nothing for ten minutes. One that ends with nothing left
+	// 30 seconds and when it has something new to say, or has said nothing for ten minutes, or for one while changes wait. One that ends with nothing left
 	// to write removes its entry.
 	Receivers []ReceiverStatusApplyConfiguration `json:"receivers,omitempty"`
 }

@@ -32,8 +32,8 @@ type ReceiverStatusApplyConfiguration struct {
 	// deadLetters is the number of changes that the receiver put aside because the API server will never take them. It is
 	// absent if there are none.
 	DeadLetters *int64 `json:"deadLetters,omitempty"`
-	// journalState is Full while the receiver's journal, or its disk, has no room, so that replies wait for the API server. It
-	// is absent otherwise.
+	// journalState is Full while the receiver's journal, or its disk, has no room, so that replies wait for the API server, and
+	// None for a receiver without a journal. It is absent otherwise.
 	JournalState *apiv1alpha1.JournalState `json:"journalState,omitempty"`
 	// quarantines is the number of damaged parts of the journal that were put aside in its directory. What could be read of
 	// them was taken up. It is absent if there are none.

@@ -3,7 +3,9 @@ package reporter
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +24,7 @@ import (
 
 // receiver stands for what the reporter asks, and for the API server.
 type receiver struct {
+	mu        sync.Mutex
 	callbacks map[types.NamespacedName]time.Time
 	tallies   map[journal.Tenant]journal.Tally
 	backlogs  map[journal.Tenant]applier.Backlog
@@ -34,12 +37,35 @@ type receiver struct {
 	told map[string]openimac.ReceiverStatusApplyConfiguration
 }
 
-func (r *receiver) Tallies() map[journal.Tenant]journal.Tally    { return r.tallies }
-func (r *receiver) Backlogs() map[journal.Tenant]applier.Backlog { return r.backlogs }
+func (r *receiver) Tallies() map[journal.Tenant]journal.Tally    { return locked(r, &r.tallies) }
+func (r *receiver) Backlogs() map[journal.Tenant]applier.Backlog { return locked(r, &r.backlogs) }
 func (r *receiver) FullFor(string) bool                          { return r.full }
 func (r *receiver) Quarantined() int                             { return 0 }
 
+// locked returns a copy of a map that the test changes.
+func locked[K comparable, V any](r *receiver, m *map[K]V) map[K]V {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(*m)
+}
+
+// count returns how many reports were written.
+func (r *receiver) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.writes)
+}
+
+// set changes what the reporter is told.
+func (r *receiver) set(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+}
+
 func (r *receiver) apply(_ context.Context, manager string, server *openimac.OpenIMServerApplyConfiguration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.fail != nil {
 		return r.fail
 	}
@@ -52,20 +78,26 @@ func (r *receiver) apply(_ context.Context, manager string, server *openimac.Ope
 	return nil
 }
 
-// newReporter starts a reporter, which ends with stop.
-func newReporter(t *testing.T, r *receiver) (reporter *Reporter, stop func()) {
-	t.Helper()
-	r.told = map[string]openimac.ReceiverStatusApplyConfiguration{}
-	reporter = New(Options{
+// newReporter returns a reporter that says nothing yet.
+func newReporter(r *receiver) *Reporter {
+	if r.told == nil {
+		r.told = map[string]openimac.ReceiverStatusApplyConfiguration{}
+	}
+	return New(Options{
 		Name: "receiver-0", Version: "v1", Apply: r.apply,
-		LastCallbacks: func() map[types.NamespacedName]time.Time { return r.callbacks },
+		LastCallbacks: func() map[types.NamespacedName]time.Time { return locked(r, &r.callbacks) },
 		Journal:       r, Applier: r,
 		Offset: func() time.Duration { return r.offset }, Now: time.Now, Log: logr.Discard(),
 	})
+}
+
+// started starts a reporter, which ends with stop.
+func started(t *testing.T, reporter *Reporter) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- reporter.Start(ctx) }()
-	return reporter, func() {
+	return func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -83,28 +115,27 @@ var demo = types.NamespacedName{Namespace: "chat", Name: "demo"}
 func TestReportsWhatIsNewAndNotTooOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &receiver{callbacks: map[types.NamespacedName]time.Time{demo: {}}}
-		_, stop := newReporter(t, r)
-		defer stop()
+		defer started(t, newReporter(r))()
 		pass(time.Second)
 		if diff := cmp.Diff([]string{"groupinfo-operator-receiver/receiver-0 chat/demo"}, r.writes); diff != "" {
 			t.Fatalf("at the start: %s", diff)
 		}
 		pass(heartbeat - 2*interval)
-		if len(r.writes) != 1 {
-			t.Errorf("%d reports while nothing happened", len(r.writes))
+		if r.count() != 1 {
+			t.Errorf("%d reports while nothing happened", r.count())
 		}
 		pass(2 * interval)
-		if len(r.writes) != 2 {
-			t.Errorf("%d reports after the longest silence, want 2", len(r.writes))
+		if r.count() != 2 {
+			t.Errorf("%d reports after the longest silence, want 2", r.count())
 		}
 		for range 200 {
-			r.callbacks[demo] = time.Now()
+			r.set(func() { r.callbacks[demo] = time.Now() })
 			pass(3 * time.Second)
 		}
-		if reports := len(r.writes) - 2; reports < 19 || reports > 21 {
+		if reports := r.count() - 2; reports < 19 || reports > 21 {
 			t.Errorf("%d reports in ten minutes of callbacks", reports)
 		}
-		if got := r.told["chat/demo"].LastCallbackTime; got == nil || time.Since(got.Time) > 2*interval {
+		if got := locked(r, &r.told)["chat/demo"].LastCallbackTime; got == nil || time.Since(got.Time) > 2*interval {
 			t.Errorf("the last callback came at %v", got)
 		}
 	})
@@ -124,8 +155,7 @@ func TestReportsWhatWaitsAndWhy(t *testing.T) {
 			},
 			full: true, offset: -3700 * time.Millisecond * 1000,
 		}
-		_, stop := newReporter(t, r)
-		defer stop()
+		defer started(t, newReporter(r))()
 		pass(time.Second)
 		now := seconds(time.Now().Add(-time.Second))
 		at := seconds(received)
@@ -140,7 +170,7 @@ func TestReportsWhatWaitsAndWhy(t *testing.T) {
 				DeadLetters: new(int64(2)), JournalState: new(openimv1.JournalFull), ClockOffsetSeconds: new(int64(-3700)),
 			},
 		}
-		if diff := cmp.Diff(want, r.told); diff != "" {
+		if diff := cmp.Diff(want, locked(r, &r.told)); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -156,16 +186,15 @@ func TestReportsWhileChangesWait(t *testing.T) {
 			tallies:   map[journal.Tenant]journal.Tally{tenant: {Waiting: 1}},
 			backlogs:  map[journal.Tenant]applier.Backlog{tenant: {Oldest: received, Reason: openimv1.PendingForbidden}},
 		}
-		_, stop := newReporter(t, r)
-		defer stop()
+		defer started(t, newReporter(r))()
 		for range 20 {
 			pass(time.Minute)
-			if silent := time.Since(r.told["chat/demo"].ReportTime.Time); silent > heartbeatPending+interval {
+			if silent := time.Since(locked(r, &r.told)["chat/demo"].ReportTime.Time); silent > heartbeatPending+interval {
 				t.Fatalf("the last report is from %v ago", silent)
 			}
 		}
-		if len(r.writes) > 25 {
-			t.Errorf("%d reports in 20 minutes", len(r.writes))
+		if r.count() > 25 {
+			t.Errorf("%d reports in 20 minutes", r.count())
 		}
 	})
 }
@@ -178,17 +207,18 @@ func TestTakesBackWhatItHasNothingToSayOf(t *testing.T) {
 			callbacks: map[types.NamespacedName]time.Time{demo: {}},
 			tallies:   map[journal.Tenant]journal.Tally{{Namespace: "chat", Server: "left-over"}: {Waiting: 1}},
 		}
-		reporter, stop := newReporter(t, r)
-		r.told["chat/left-over"] = openimac.ReceiverStatusApplyConfiguration{Pending: new(int64(5))}
+		r.told = map[string]openimac.ReceiverStatusApplyConfiguration{"chat/left-over": {Pending: new(int64(5))}}
+		reporter := newReporter(r)
 		// Applied before the first report.
 		r.tallies = nil
+		stop := started(t, reporter)
 		pass(time.Second)
-		if _, found := r.told["chat/left-over"]; found {
+		if _, found := locked(r, &r.told)["chat/left-over"]; found {
 			t.Error("what the last process said still stands")
 		}
-		r.callbacks = nil
+		r.set(func() { r.callbacks = nil })
 		pass(interval)
-		if len(r.told) > 0 {
+		if len(locked(r, &r.told)) > 0 {
 			t.Errorf("entries are left: %v", r.told)
 		}
 		stop()
@@ -202,13 +232,12 @@ func TestReportsAgainWhatCouldNotBeWritten(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := &receiver{callbacks: map[types.NamespacedName]time.Time{demo: {}}, fail: fail}
-				_, stop := newReporter(t, r)
-				defer stop()
+				defer started(t, newReporter(r))()
 				pass(5 * time.Minute)
-				r.fail = nil
+				r.set(func() { r.fail = nil })
 				pass(interval)
-				if len(r.writes) != 1 {
-					t.Errorf("%d reports after the trouble was over", len(r.writes))
+				if r.count() != 1 {
+					t.Errorf("%d reports after the trouble was over", r.count())
 				}
 			})
 		})
@@ -227,7 +256,8 @@ func TestFarewell(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := &receiver{callbacks: map[types.NamespacedName]time.Time{demo: {}}}
-				reporter, stop := newReporter(t, r)
+				reporter := newReporter(r)
+				stop := started(t, reporter)
 				pass(time.Second)
 				stop()
 				r.tallies = map[journal.Tenant]journal.Tally{{Namespace: "chat", Server: "demo"}: tc.left}
@@ -236,7 +266,7 @@ func TestFarewell(t *testing.T) {
 				if tc.want != nil {
 					tc.want.Name, tc.want.Version, tc.want.ReportTime, tc.want.State = new("receiver-0"), new("v1"), &now, new(openimv1.ReceiverStopped)
 				}
-				got, found := r.told["chat/demo"]
+				got, found := locked(r, &r.told)["chat/demo"]
 				if found != (tc.want != nil) {
 					t.Fatalf("an entry is left: %v", found)
 				}

@@ -149,18 +149,18 @@ func TestTalliesAreThoseOfWhatIsThere(t *testing.T) {
 func TestNamespacesTogetherStayWithinTheBound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		counted := newTallies()
-		maxBytes := rapid.Int64Range(0, 1000).Draw(t, "bound")
+		maxBytes := rapid.Int64Range(0, 20_000).Draw(t, "bound")
 		refused := 0
 		for sequence := range uint64(200) {
 			namespace := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "namespace")
-			size := rapid.Int64Range(1, 200).Draw(t, "size")
+			size := rapid.Int64Range(1, 4000).Draw(t, "size")
 			if !counted.fits(namespace, size, maxBytes) {
 				refused++
 				continue
 			}
 			counted.add(sequence, Tenant{Namespace: namespace}, size, rapid.Bool().Draw(t, "dead"))
-			if total := counted.waiting.bytes + counted.dead.bytes; total > maxBytes {
-				t.Fatalf("%d bytes are in a journal of %d", total, maxBytes)
+			if total := counted.waiting.weight() + counted.dead.weight(); total > maxBytes {
+				t.Fatalf("what counts for %d bytes is in a journal of %d", total, maxBytes)
 			}
 		}
 		if refused == 0 {

@@ -9,7 +9,7 @@ export KUBEBUILDER_ASSETS
 # The race detector needs cgo, whatever the environment says about it for builds.
 export CGO_ENABLED=1
 
-readonly timeout=${TEST_TIMEOUT:-20m}
+readonly timeout=${TEST_TIMEOUT:-30m}
 mapfile -t packages < <(workspace_packages)
 status=0
 
